@@ -1,0 +1,81 @@
+"""The errors that a service tells its client about. Statuses are made of them in `status.py`."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Violation:
+    """One wrong field of a request.
+
+    Attributes:
+        field: Its path in the request, for example `sampling.top_p`.
+        description: The value that was sent and the bound that it broke.
+    """
+
+    field: str
+    description: str
+
+
+class ServiceError(Exception):
+    """A request failed in a way that its client can understand.
+
+    Attributes:
+        message: One sentence.
+        violations: Wrong fields, if that was the reason.
+        retry_delay_s: Seconds after which a retry may succeed, or None.
+    """
+
+    def __init__(
+        self, message: str, *, violations: tuple[Violation, ...] = (), retry_delay_s: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.violations = violations
+        self.retry_delay_s = retry_delay_s
+
+
+class InvalidRequestError(ServiceError):
+    """Fields of the request are wrong; the same request fails again."""
+
+
+class UnsupportedError(ServiceError):
+    """The request asks for something that this service does not do."""
+
+
+class DuplicateRequestError(ServiceError):
+    """A request with this id is running."""
+
+
+class MismatchError(ServiceError):
+    """The two services do not belong together."""
+
+
+class OverloadedError(ServiceError):
+    """More work than the queue holds."""
+
+
+class UnavailableError(ServiceError):
+    """The service, or the one behind it, is not there; the request may be sent again."""
+
+
+class DeadlineError(ServiceError):
+    """The request's deadline passed."""
+
+
+class RequestCancelledError(ServiceError):
+    """The client cancelled the request."""
+
+
+class InternalError(ServiceError):
+    """Something broke while this request ran."""
+
+
+def invalid(*violations: Violation) -> InvalidRequestError:
+    """The error for wrong fields; its message says them all."""
+    message = "; ".join(f"{each.field}: {each.description}" for each in violations)
+    return InvalidRequestError(message, violations=violations)
+
+
+def unsupported(field: str, description: str) -> UnsupportedError:
+    """The error for a field that asks for something that this service does not do."""
+    return UnsupportedError(f"{field}: {description}", violations=(Violation(field, description),))

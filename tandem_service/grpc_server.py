@@ -1,0 +1,107 @@
+"""The frame of a service's gRPC server: options, health, reflection, and an end without losses."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import AsyncIterator, Callable, Sequence
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from tandem_service.interceptor import ErrorInterceptor
+
+log = logging.getLogger("tandem")
+
+
+def options(max_message_bytes: int, *, shares_port: bool = False) -> list[tuple[str, int]]:
+    """Channel arguments for a server.
+
+    Args:
+        max_message_bytes: The largest message taken and sent.
+        shares_port: Whether other processes listen on the same port.
+    """
+    return [
+        ("grpc.max_receive_message_length", max_message_bytes),
+        ("grpc.max_send_message_length", max_message_bytes),
+        ("grpc.so_reuseport", int(shares_port)),
+        # Clients may ping every 10 s, also between calls, for as long as they like.
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        ("grpc.http2.max_ping_strikes", 0),
+        ("grpc.keepalive_permit_without_calls", 1),
+    ]
+
+
+class Health:
+    """The `grpc.health.v1` states of a server's services."""
+
+    def __init__(self, services: Sequence[str]) -> None:
+        """`services` are full names; the empty name stands for the server as a whole."""
+        self.servicer = health.aio.HealthServicer()
+        self._services = ["", *services]
+
+    async def set_serving(self, serving: bool) -> None:
+        """Declares all services SERVING or NOT_SERVING."""
+        response = health_pb2.HealthCheckResponse
+        state = response.SERVING if serving else response.NOT_SERVING
+        for service in self._services:
+            await self.servicer.set(service, state)
+
+
+@contextlib.asynccontextmanager
+async def running_server(
+    listen: str,
+    services: Sequence[str],
+    register: Callable[[grpc.aio.Server], None],
+    server_options: Sequence[tuple[str, int]],
+    grace_s: float,
+) -> AsyncIterator[Health]:
+    """A server that listens inside the context and afterwards ends its calls.
+
+    Args:
+        listen: `HOST:PORT` or `unix:PATH`.
+        services: Full names of the services, for health and reflection.
+        register: Adds the servicers to the server.
+        server_options: See `options`.
+        grace_s: Seconds that running calls get when the context ends; new ones are refused.
+
+    Yields:
+        The server's health, NOT_SERVING until it is set.
+
+    Raises:
+        ValueError: The address is taken or malformed.
+    """
+    server = grpc.aio.server(interceptors=[ErrorInterceptor()], options=list(server_options))
+    health_state = Health(services)
+    await health_state.set_serving(False)
+    health_pb2_grpc.add_HealthServicer_to_server(health_state.servicer, server)
+    reflection.enable_server_reflection([*services, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+    register(server)
+    try:
+        server.add_insecure_port(listen)
+    except RuntimeError:
+        raise ValueError(f"listen={listen!r}: cannot listen there; is the address taken?") from None
+    await server.start()
+    try:
+        yield health_state
+    finally:
+        await health_state.set_serving(False)
+        await server.stop(grace_s)
+
+
+async def wait_for_termination() -> None:
+    """Returns at the first SIGTERM or SIGINT; the next one ends the process as if unhandled."""
+    loop = asyncio.get_running_loop()
+    terminated = asyncio.Event()
+
+    def on_signal(number: signal.Signals) -> None:
+        log.info("%s: draining", number.name)
+        for each in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(each)
+            signal.signal(each, signal.SIG_DFL)
+        terminated.set()
+
+    for each in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(each, on_signal, each)
+    await terminated.wait()

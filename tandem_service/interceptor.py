@@ -1,0 +1,94 @@
+"""The one place where an exception becomes a status."""
+
+import inspect
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import grpc
+
+from tandem_service.errors import InternalError, InvalidRequestError, ServiceError
+from tandem_service.status import abort
+from tandem_service.wire import parser
+
+log = logging.getLogger("tandem")
+
+
+class ErrorInterceptor(grpc.aio.ServerInterceptor):
+    """Turns errors of Tandem's own methods into statuses; faults are logged and become INTERNAL."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """See grpc.aio.ServerInterceptor."""
+        handler = await continuation(handler_call_details)
+        if handler is None or not handler_call_details.method.startswith("/tandem."):
+            return handler
+        return _guarded(handler, handler_call_details.method)
+
+
+def _guarded(handler: Any, method: str) -> Any:
+    kind = _kind(handler)
+    behaviour = getattr(handler, kind)
+    wrap = _guard_generator if inspect.isasyncgenfunction(behaviour) else _guard_coroutine
+    message_type = handler.request_deserializer.__self__
+    return handler._replace(
+        **{kind: wrap(behaviour, method), "request_deserializer": parser(message_type)},
+    )
+
+
+def _kind(handler: Any) -> str:
+    request, response = (
+        "stream" if flag else "unary" for flag in (handler.request_streaming, handler.response_streaming)
+    )
+    return f"{request}_{response}"
+
+
+def _guard_coroutine(behaviour: Callable[..., Awaitable[Any]], method: str) -> Callable[..., Awaitable[Any]]:
+    async def guarded(request: Any, context: Any) -> Any:
+        try:
+            return await behaviour(_checked(request), context)
+        except grpc.aio.AbortError:
+            raise
+        except Exception as error:
+            await abort(context, _as_service_error(error, method))
+
+    return guarded
+
+
+def _guard_generator(
+    behaviour: Callable[..., AsyncIterator[Any]], method: str
+) -> Callable[..., AsyncIterator[Any]]:
+    async def guarded(request: Any, context: Any) -> AsyncIterator[Any]:
+        try:
+            async for response in behaviour(_checked(request), context):
+                yield response
+        except grpc.aio.AbortError:
+            raise
+        except Exception as error:
+            await abort(context, _as_service_error(error, method))
+
+    return guarded
+
+
+def _checked(request: Any) -> Any:
+    """The request, or the stream of requests, that raises where one could not be parsed."""
+    if isinstance(request, InvalidRequestError):
+        raise request
+    return _checked_stream(request) if hasattr(request, "__aiter__") else request
+
+
+async def _checked_stream(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async for request in requests:
+        if isinstance(request, InvalidRequestError):
+            raise request
+        yield request
+
+
+def _as_service_error(error: Exception, method: str) -> ServiceError:
+    if isinstance(error, ServiceError):
+        return error
+    log.exception("%s failed", method, exc_info=error)
+    return InternalError(f"{type(error).__name__} in {method}; the service's log has more")
