@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, FileDescriptor
@@ -29,16 +29,17 @@ def parser(message_type: type[MessageType]) -> Callable[[bytes], MessageType | I
 
 
 def _violation(message_type: type[Message], data: bytes) -> Violation:
+    descriptor: Any = message_type.DESCRIPTOR  # the stubs know two classes, which are one at run time
     try:
-        raw = _bytes_twin(message_type.DESCRIPTOR.full_name, message_type.DESCRIPTOR.file).FromString(data)
+        raw = _bytes_twin(descriptor.file, descriptor.full_name).FromString(data)
     except DecodeError:
-        return Violation("", f"{len(data)} bytes are not a {message_type.DESCRIPTOR.full_name} message")
-    path, value = _find_invalid_text(raw, message_type.DESCRIPTOR, "") or ("", b"")
+        return Violation("", f"{len(data)} bytes are not a {descriptor.full_name} message")
+    path, value = _find_invalid_text(raw, descriptor, "") or ("", b"")
     return Violation(path, f"is not valid UTF-8: {value[:32]!r}")
 
 
 @cache
-def _bytes_twin(full_name: str, file: FileDescriptor) -> type[Message]:
+def _bytes_twin(file: FileDescriptor, full_name: str) -> type[Message]:
     """The message type `full_name` with every string field declared as bytes."""
     pool = descriptor_pool.DescriptorPool()
     _add_file(pool, file, set())

@@ -1,0 +1,25 @@
+"""`python -m engine_service`: the engine service on its own."""
+
+import asyncio
+import sys
+
+from engine_service.config import EngineConfig
+from engine_service.server import serve
+from tandem_service.flags import parse_flags
+from tandem_service.logs import set_up_logging
+
+
+def main() -> int:
+    """Runs the engine service; returns the exit code."""
+    about = "Runs a language model and answers tokenizer services with token ids."
+    config = parse_flags(EngineConfig, "python -m engine_service", about, sys.argv[1:])
+    set_up_logging()
+    try:
+        return asyncio.run(serve(config))
+    except ValueError as error:
+        print(f"engine service: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,56 @@
+"""The engine service's configuration; every default stands here once."""
+
+from dataclasses import dataclass
+
+from tandem_service.flags import flag
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """The flags of `python -m engine_service`.
+
+    Raises:
+        ValueError: A value is out of its bounds.
+    """
+
+    model: str = flag("demo", "model directory, Hugging Face hub id, or demo for the model that ships")
+    model_name: str = flag("", "name of the model for clients; empty takes the directory's name", unit="name")
+    listen: str = flag("127.0.0.1:50052", "address to listen on, HOST:PORT or unix:PATH", unit="address")
+    device: str = flag("auto", "device for weights and KV cache", choices=("auto", "cpu"))
+    dtype: str = flag(
+        "auto",
+        "type of weights and KV cache; auto is float32 on a CPU",
+        choices=("auto", "float32", "float16", "bfloat16"),
+    )
+    context_length: int = flag(
+        0, "most tokens of prompt and answer together; 0 takes the model's", unit="tokens"
+    )
+    max_num_seqs: int = flag(256, "sequences that run at once", unit="sequences")
+    max_num_waiting: int = flag(4096, "sequences that may wait; more are refused", unit="sequences")
+    max_prefill_tokens: int = flag(2048, "most prompt tokens computed in one step", unit="tokens")
+    kv_block_size: int = flag(16, "slots of one block of the KV cache", unit="tokens")
+    kv_cache_mib: int = flag(1024, "memory of the KV cache", unit="MiB")
+    num_blocks: int = flag(0, "blocks of the KV cache; 0 takes what kv-cache-mib holds", unit="blocks")
+    prefix_caching: bool = flag(True, "reuse the KV cache of equal prompt beginnings")
+    num_threads: int = flag(0, "CPU threads of the model; 0 leaves the choice to torch", unit="threads")
+    max_message_mib: int = flag(64, "largest message taken from a client", unit="MiB")
+    grace_s: float = flag(30.0, "time that running sequences get after SIGTERM", unit="seconds")
+    fake: bool = flag(False, "answer without weights: repeat the prompt at a set rate")
+    fake_rate: float = flag(
+        50.0, "rate of each sequence with --fake; 0 is as fast as possible", unit="tokens per second"
+    )
+
+    def __post_init__(self) -> None:
+        for name in _AT_LEAST_ONE:
+            _check_at_least(name, getattr(self, name), 1)
+        for name in _AT_LEAST_ZERO:
+            _check_at_least(name, getattr(self, name), 0)
+
+
+_AT_LEAST_ONE = ("max_num_seqs", "max_prefill_tokens", "kv_block_size", "kv_cache_mib", "max_message_mib")
+_AT_LEAST_ZERO = ("context_length", "max_num_waiting", "num_blocks", "num_threads", "grace_s", "fake_rate")
+
+
+def _check_at_least(name: str, value: float, least: int) -> None:
+    if not value >= least:
+        raise ValueError(f"{name}={value}: must be at least {least}")

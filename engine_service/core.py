@@ -1,0 +1,99 @@
+"""The core process: schedule, launch, collect, publish. No gRPC and no asyncio."""
+
+import logging
+from multiprocessing.connection import Connection
+from typing import Generic, Protocol, TypeVar
+
+from engine_service.core_messages import Command, End, EndSession, Shutdown, StepRecord, Submit
+from engine_service.plan import Outcome, Plan
+from engine_service.scheduler import Scheduler
+
+log = logging.getLogger("tandem.core")
+
+Launched = TypeVar("Launched")
+
+
+class Runner(Protocol[Launched]):
+    """Computes plans: the model, or the fake engine."""
+
+    def launch(self, plan: Plan) -> Launched:
+        """Starts a step and returns at once where the device allows it."""
+        ...
+
+    def collect(self, launched: Launched) -> Outcome:
+        """Waits for a step."""
+        ...
+
+
+class Core(Generic[Launched]):
+    """The loop that runs one step ahead of what it has read back."""
+
+    def __init__(self, scheduler: Scheduler, runner: Runner[Launched], pipe: Connection) -> None:
+        """`pipe` brings commands and takes step records."""
+        self._scheduler = scheduler
+        self._runner = runner
+        self._pipe = pipe
+        self._previous: tuple[Plan, Launched] | None = None
+        self._is_stopping = False
+
+    def run(self) -> None:
+        """Steps until a Shutdown command comes or the other end of the pipe is gone."""
+        try:
+            while not self._is_stopping:
+                self.step()
+        except (EOFError, BrokenPipeError):
+            log.info("the server process is gone")
+
+    def step(self) -> None:
+        """One turn: commands in, the next step launched, the step before read back and published."""
+        self._obey_commands()
+        plan = self._scheduler.schedule()
+        launched = self._launch(plan)
+        self._collect(self._previous)
+        self._previous = launched
+        self._publish()
+
+    def _obey_commands(self) -> None:
+        """Takes what has arrived; waits for something to do if there is nothing."""
+        is_idle = self._previous is None and not self._scheduler.has_work
+        while not self._is_stopping and self._pipe.poll(None if is_idle else 0):
+            for command in self._pipe.recv():
+                self._obey(command)
+            is_idle = False
+
+    def _obey(self, command: Command) -> None:
+        match command:
+            case Submit(key, spec):
+                self._scheduler.add(key, spec)
+            case End(key):
+                self._scheduler.cancel(key)
+            case EndSession(session):
+                self._scheduler.cancel_session(session)
+            case Shutdown():
+                self._is_stopping = True
+
+    def _launch(self, plan: Plan) -> tuple[Plan, Launched] | None:
+        if plan.is_empty:
+            return None
+        try:
+            return plan, self._runner.launch(plan)
+        except Exception:
+            log.exception("step %d broke; its requests fail", plan.step)
+            self._scheduler.fail(plan)
+            return None
+
+    def _collect(self, previous: tuple[Plan, Launched] | None) -> None:
+        if previous is None:
+            return
+        plan, launched = previous
+        try:
+            outcome = self._runner.collect(launched)
+        except Exception:
+            log.exception("step %d broke; its requests fail", plan.step)
+            self._scheduler.fail(plan)
+        else:
+            self._scheduler.update(plan, outcome)
+
+    def _publish(self) -> None:
+        if columns := self._scheduler.take_columns():
+            self._pipe.send(StepRecord(columns, self._scheduler.load))

@@ -1,0 +1,106 @@
+"""The entry point of the core process: loads what the configuration names and runs the loop."""
+
+import os
+import secrets
+import signal
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from engine_service.block_pool import BlockPool
+from engine_service.config import EngineConfig
+from engine_service.core import Core, Runner
+from engine_service.core_messages import EngineInfo, StartFailed
+from engine_service.fake_runner import FakeRunner
+from engine_service.model_config import ModelConfig, read_model_config
+from engine_service.scheduler import Scheduler
+from tandem_service import model_dir
+from tandem_service.logs import set_up_logging
+
+MODEL_FILES = ("*.json", "*.safetensors")
+
+
+def main(config: EngineConfig, pipe: Connection) -> None:
+    """Runs a core until its server is gone. Reports EngineInfo or StartFailed first."""
+    # The server decides when the core ends: a Ctrl-C reaches the whole process group.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    set_up_logging()
+    try:
+        core, info = build(config, pipe)
+    except (ValueError, MemoryError) as error:
+        pipe.send(StartFailed(" ".join(str(error).split())))
+        return
+    pipe.send(info)
+    core.run()
+
+
+def build(config: EngineConfig, pipe: Connection) -> tuple[Core[Any], EngineInfo]:
+    """Loads the model and sizes the KV cache.
+
+    Raises:
+        ValueError: The checkpoint cannot be served, or the KV cache does not hold one sequence.
+    """
+    directory = model_dir.resolve(config.model, MODEL_FILES)
+    model_config = read_model_config(directory)
+    eos_ids = model_dir.eos_token_ids(directory)
+    make_runner = _fake_runner if config.fake else _model_runner
+    runner, num_blocks, dtype, device = make_runner(config, model_config, directory, eos_ids)
+    scheduler = Scheduler(
+        BlockPool(num_blocks),
+        block_size=config.kv_block_size,
+        max_num_seqs=config.max_num_seqs,
+        max_prefill_tokens=config.max_prefill_tokens,
+        eos_ids=eos_ids,
+        prefix_caching=config.prefix_caching,
+    )
+    info = EngineInfo(
+        model=config.model_name or directory.resolve().name,
+        architecture=model_config.architecture,
+        dtype=dtype,
+        device=device,
+        vocab_size=model_config.vocab_size,
+        eos_token_ids=eos_ids,
+        tokenizer_sha256=model_dir.tokenizer_sha256(directory),
+        context_length=_context_length(config, model_config, num_blocks),
+        kv_block_size=config.kv_block_size,
+        num_blocks=num_blocks,
+        epoch=f"{os.getpid()}-{secrets.token_hex(4)}",
+    )
+    return Core(scheduler, runner, pipe), info
+
+
+RunnerMaker = Callable[[EngineConfig, ModelConfig, Path, tuple[int, ...]], tuple[Runner[Any], int, str, str]]
+
+
+def _fake_runner(
+    config: EngineConfig, model_config: ModelConfig, _directory: Path, eos_ids: tuple[int, ...]
+) -> tuple[Runner[Any], int, str, str]:
+    per_sequence = -(-model_config.context_length // config.kv_block_size)
+    num_blocks = config.num_blocks or per_sequence * config.max_num_seqs
+    return FakeRunner(config.fake_rate, eos_ids), num_blocks, model_config.dtype, "fake"
+
+
+def _model_runner(
+    config: EngineConfig, model_config: ModelConfig, directory: Path, eos_ids: tuple[int, ...]
+) -> tuple[Runner[Any], int, str, str]:
+    from engine_service.model_runner import load_runner  # only here is torch needed
+
+    runner = load_runner(config, model_config, directory, eos_ids)
+    return runner, runner.num_blocks, runner.dtype, runner.device
+
+
+def _context_length(config: EngineConfig, model_config: ModelConfig, num_blocks: int) -> int:
+    wanted = config.context_length or model_config.context_length
+    if wanted > model_config.context_length:
+        raise ValueError(
+            f"context_length={wanted}: the model has max_position_embeddings={model_config.context_length}"
+        )
+    held = num_blocks * config.kv_block_size
+    if held < wanted and (config.context_length or held < 2):
+        raise ValueError(
+            f"context_length={wanted} needs {-(-wanted // config.kv_block_size)} blocks of the KV cache, "
+            f"which has {num_blocks}; raise --kv-cache-mib or lower --context-length"
+        )
+    return min(wanted, held)

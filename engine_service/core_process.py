@@ -1,0 +1,87 @@
+"""The core process as the server sees it: started, talked to without blocking, started again."""
+
+import asyncio
+import contextlib
+import logging
+import multiprocessing
+import queue
+import threading
+from collections.abc import Callable
+
+from engine_service import core_main
+from engine_service.config import EngineConfig
+from engine_service.core_messages import Command, Report, Shutdown
+
+log = logging.getLogger("tandem.engine")
+
+
+class CoreProcess:
+    """One life of the core. Two threads move commands and reports, so the event loop never waits."""
+
+    def __init__(
+        self, config: EngineConfig, on_report: Callable[[Report], None], on_death: Callable[[], None]
+    ) -> None:
+        """Starts the process; must be called with a running event loop.
+
+        Args:
+            config: The engine's configuration.
+            on_report: Called on the event loop with each report, in order.
+            on_death: Called on the event loop once, after the last report.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._on_report = on_report
+        self._on_death = on_death
+        self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
+        # A fresh interpreter: forking a process with gRPC threads is not safe.
+        context = multiprocessing.get_context("spawn")
+        self._pipe, core_end = context.Pipe()
+        self._process = context.Process(target=core_main.main, args=(config, core_end), name="tandem-core")
+        self._process.start()
+        core_end.close()  # so that the pipe ends when the core does
+        for target in (self._receive, self._send):
+            threading.Thread(target=target, daemon=True).start()
+
+    @property
+    def pid(self) -> int | None:
+        """The core's process id."""
+        return self._process.pid
+
+    def send(self, command: Command) -> None:
+        """Passes a command on; commands to a dead core are lost."""
+        self._commands.put(command)
+
+    async def stop(self, timeout_s: float) -> None:
+        """Ends the process, by force after `timeout_s` seconds."""
+        self.send(Shutdown())
+        await asyncio.to_thread(self._process.join, timeout_s)
+        if self._process.is_alive():
+            log.warning("the core does not end; killing it")
+            self._process.kill()
+            await asyncio.to_thread(self._process.join)
+
+    def _receive(self) -> None:
+        with contextlib.suppress(EOFError, OSError):
+            while True:
+                self._call_on_loop(self._on_report, self._pipe.recv())
+        self._process.join()
+        log.info("the core has ended with exit code %s", self._process.exitcode)
+        self._commands.put(Shutdown())  # lets the sending thread see the broken pipe
+        self._call_on_loop(self._on_death)
+
+    def _send(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                self._pipe.send(_drain(self._commands))
+
+    def _call_on_loop(self, callback: Callable[..., None], *arguments: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to tell
+            self._loop.call_soon_threadsafe(callback, *arguments)
+
+
+def _drain(commands: "queue.SimpleQueue[Command]") -> list[Command]:
+    """Everything that is queued; waits for the first."""
+    drained = [commands.get()]
+    with contextlib.suppress(queue.Empty):
+        while True:
+            drained.append(commands.get_nowait())
+    return drained

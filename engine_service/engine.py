@@ -1,0 +1,162 @@
+"""The engine as the server sees it: sessions in front, the core process behind."""
+
+import asyncio
+import contextlib
+import itertools
+import logging
+from collections.abc import Iterator
+
+from engine_service.config import EngineConfig
+from engine_service.core_messages import (
+    Command,
+    End,
+    EndSession,
+    EngineInfo,
+    Report,
+    StartFailed,
+    StepRecord,
+    Submit,
+)
+from engine_service.core_process import CoreProcess
+from engine_service.plan import Load
+from engine_service.sequence import SequenceSpec
+from engine_service.session import ClientSession
+from tandem_service.errors import OverloadedError, ServiceError, UnavailableError
+
+log = logging.getLogger("tandem.engine")
+
+RESTART_DELAYS_S = (0.1, 1.0, 5.0, 15.0, 30.0)
+RETRY_DELAY_S = 1.0
+
+
+class Engine:
+    """Owns the core process through its deaths, and the sessions.
+
+    Attributes:
+        info: What runs, or None while no core is ready.
+        load: How busy it was after its latest step.
+        start_failure: Why the first core could not start.
+    """
+
+    def __init__(self, config: EngineConfig) -> None:
+        """An engine without a core; `run` starts it."""
+        self.config = config
+        self.info: EngineInfo | None = None
+        self.start_failure: str | None = None
+        self._load = Load(0, 0, 0, 0)
+        self._core: CoreProcess | None = None
+        self._sessions: dict[int, ClientSession] = {}
+        self._numbers = itertools.count()
+        self._is_draining = False
+        self._has_no_session = asyncio.Event()
+        self._changed = asyncio.Event()
+
+    @property
+    def load(self) -> Load:
+        """How busy the engine is; counts of sequences are exact, of blocks as of the latest step."""
+        return self._load
+
+    @contextlib.contextmanager
+    def session(self) -> Iterator[ClientSession]:
+        """A new session; its sequences are cancelled at the context's end.
+
+        Raises:
+            UnavailableError: The core is not ready, or the engine is about to stop.
+        """
+        if self.info is None or self._is_draining:
+            raise self._unavailable()
+        session = ClientSession(next(self._numbers))
+        self._sessions[session.number] = session
+        self._has_no_session.clear()
+        try:
+            yield session
+        finally:
+            del self._sessions[session.number]
+            if not self._sessions:
+                self._has_no_session.set()
+            if session.running:
+                self._send(EndSession(session.number))
+
+    def submit(self, session: ClientSession, number: int, spec: SequenceSpec) -> None:
+        """Runs a sequence.
+
+        Raises:
+            OverloadedError: The queue is full.
+            UnavailableError: The engine is about to stop.
+        """
+        if self._is_draining:
+            raise self._unavailable()
+        bound = self.config.max_num_seqs + self.config.max_num_waiting
+        num_sequences = sum(len(each.running) for each in self._sessions.values())
+        if num_sequences >= bound:
+            raise OverloadedError(
+                f"the engine has {num_sequences} sequences, at most {bound}", retry_delay_s=RETRY_DELAY_S
+            )
+        session.running[number] = spec
+        self._send(Submit((session.number, number), spec))
+
+    def end(self, session: ClientSession, number: int) -> None:
+        """Ends a sequence, if it still runs, without a further word about it."""
+        if session.running.pop(number, None) is not None:
+            self._send(End((session.number, number)))
+
+    async def run(self) -> None:
+        """Keeps a core running until cancelled, or until the first one fails to start."""
+        failures = 0
+        while self.start_failure is None:
+            died = asyncio.Event()
+            self._core = CoreProcess(self.config, self._on_report, died.set)
+            try:
+                await died.wait()
+            except asyncio.CancelledError:
+                await self._core.stop(timeout_s=10.0)
+                raise
+            failures = 0 if self.info else failures + 1
+            self._on_core_death()
+            await asyncio.sleep(RESTART_DELAYS_S[min(failures, len(RESTART_DELAYS_S) - 1)])
+
+    async def drain(self, grace_s: float) -> None:
+        """Takes no more work and waits until what runs is done, at most `grace_s` seconds."""
+        self._is_draining = True
+        for session in self._sessions.values():
+            session.close()
+        if self._sessions:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._has_no_session.wait(), grace_s)
+
+    async def changed(self) -> None:
+        """Waits until the core became ready, died, or could not start."""
+        await self._changed.wait()
+        self._changed.clear()
+
+    def _on_report(self, report: Report) -> None:
+        match report:
+            case EngineInfo():
+                self.info = report
+                self._load = Load(0, 0, report.num_blocks, report.num_blocks)
+                self._changed.set()
+            case StartFailed(reason):
+                self.start_failure = reason
+                self._changed.set()
+            case StepRecord(columns, load):
+                self._load = load
+                for number, each in columns.items():
+                    if session := self._sessions.get(number):
+                        session.add_columns(each)
+
+    def _on_core_death(self) -> None:
+        self.info = None
+        self._load = Load(0, 0, 0, 0)
+        self._changed.set()
+        for session in self._sessions.values():
+            session.running.clear()
+            session.fail(UnavailableError("the engine's core died", retry_delay_s=RETRY_DELAY_S))
+
+    def _unavailable(self) -> ServiceError:
+        if self._is_draining:
+            return UnavailableError("the engine is about to stop")
+        return UnavailableError("the engine's model is not loaded yet", retry_delay_s=RETRY_DELAY_S)
+
+    def _send(self, command: Command) -> None:
+        if self._core is not None:
+            self._core.send(command)

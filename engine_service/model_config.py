@@ -1,0 +1,151 @@
+"""What a checkpoint's config.json says, checked against what the engine can serve."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tandem_service.model_dir import read_json
+
+QKV_BIAS = frozenset({"Qwen2ForCausalLM"})
+QK_NORM = frozenset({"Qwen3ForCausalLM"})
+ARCHITECTURES = frozenset({"LlamaForCausalLM", "MistralForCausalLM"}) | QKV_BIAS | QK_NORM
+
+
+@dataclass(frozen=True)
+class RopeScaling:
+    """The llama3 rule, which stretches low frequencies; see `layers/rotary.py`."""
+
+    factor: float
+    low_freq_factor: float
+    high_freq_factor: float
+    original_context_length: int
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The shape of a decoder-only language model.
+
+    Attributes:
+        architecture: The class name in the checkpoint.
+        context_length: The most positions.
+        dtype: The type of the weights in the checkpoint, for example "bfloat16".
+    """
+
+    architecture: str
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    rms_norm_eps: float
+    rope_theta: float
+    rope_scaling: RopeScaling | None
+    context_length: int
+    is_tied: bool
+    dtype: str
+
+
+def read_model_config(directory: Path) -> ModelConfig:
+    """Reads config.json.
+
+    Raises:
+        ValueError: The file is missing, or a field asks for something the engine cannot serve; the
+            message names the field.
+    """
+    path = directory / "config.json"
+    if not path.exists():
+        raise ValueError(f"{path}: no such file; is this a Hugging Face model directory?")
+    raw = read_json(path)
+    try:
+        return _parse(raw)
+    except KeyError as error:
+        raise ValueError(f"{path}: field {error.args[0]} is missing") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _parse(raw: dict[str, Any]) -> ModelConfig:
+    architecture = _architecture(raw)
+    _refuse_unsupported(raw, architecture)
+    num_heads = raw["num_attention_heads"]
+    num_kv_heads = raw.get("num_key_value_heads") or num_heads
+    if num_heads % num_kv_heads:
+        raise ValueError(
+            f"num_key_value_heads={num_kv_heads} does not divide num_attention_heads={num_heads}"
+        )
+    head_dim = raw.get("head_dim") or raw["hidden_size"] // num_heads
+    if head_dim % 2:
+        raise ValueError(f"head_dim={head_dim} is odd; rotary embeddings need pairs")
+    rope = _rope_parameters(raw)
+    return ModelConfig(
+        architecture=architecture,
+        vocab_size=raw["vocab_size"],
+        hidden_size=raw["hidden_size"],
+        intermediate_size=raw["intermediate_size"],
+        num_layers=raw["num_hidden_layers"],
+        num_heads=num_heads,
+        num_kv_heads=num_kv_heads,
+        head_dim=head_dim,
+        rms_norm_eps=raw.get("rms_norm_eps", 1e-6),
+        rope_theta=float(rope.get("rope_theta", raw.get("rope_theta", 10000.0))),
+        rope_scaling=_rope_scaling(rope),
+        context_length=raw["max_position_embeddings"],
+        is_tied=raw.get("tie_word_embeddings", False),
+        dtype=raw.get("dtype") or raw.get("torch_dtype") or "float32",
+    )
+
+
+def _architecture(raw: dict[str, Any]) -> str:
+    names = raw.get("architectures") or []
+    if len(names) != 1 or names[0] not in ARCHITECTURES:
+        raise ValueError(f"architectures={names} is not supported; supported are {sorted(ARCHITECTURES)}")
+    return str(names[0])
+
+
+def _refuse_unsupported(raw: dict[str, Any], architecture: str) -> None:
+    if raw.get("quantization_config"):
+        method = raw["quantization_config"].get("quant_method", "unknown")
+        raise ValueError(
+            f"quantization_config.quant_method={method!r}: quantized checkpoints are not supported"
+        )
+    if raw.get("hidden_act", "silu") != "silu":
+        raise ValueError(f"hidden_act={raw['hidden_act']!r} is not supported; supported is 'silu'")
+    for name in ("attention_bias", "mlp_bias"):
+        if raw.get(name) and architecture not in QKV_BIAS:
+            raise ValueError(f"{name}=true is not supported for {architecture}")
+    _refuse_sliding_window(raw)
+
+
+def _refuse_sliding_window(raw: dict[str, Any]) -> None:
+    layers = sorted(set(raw.get("layer_types") or []) - {"full_attention"})
+    if layers:
+        raise ValueError(f"layer_types has {layers}; supported is only 'full_attention'")
+    window = raw.get("sliding_window")
+    is_used = raw.get("use_sliding_window", True)
+    if window and is_used and window < raw["max_position_embeddings"]:
+        raise ValueError(f"sliding_window={window} is in use, which is not supported")
+
+
+def _rope_parameters(raw: dict[str, Any]) -> dict[str, Any]:
+    """The rope fields, of transformers 5 (`rope_parameters`) or before (`rope_scaling`)."""
+    rope = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
+    factor = rope.get("partial_rotary_factor", raw.get("partial_rotary_factor", 1.0))
+    if factor != 1.0:
+        raise ValueError(f"partial_rotary_factor={factor} is not supported; supported is 1.0")
+    return dict(rope)
+
+
+def _rope_scaling(rope: dict[str, Any]) -> RopeScaling | None:
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    if kind == "default":
+        return None
+    if kind != "llama3":
+        raise ValueError(f"rope_type={kind!r} is not supported; supported are 'default' and 'llama3'")
+    return RopeScaling(
+        factor=rope["factor"],
+        low_freq_factor=rope["low_freq_factor"],
+        high_freq_factor=rope["high_freq_factor"],
+        original_context_length=rope["original_max_position_embeddings"],
+    )

@@ -1,0 +1,109 @@
+"""What one step computes, and what came of it. No tensors."""
+
+from dataclasses import dataclass, field
+
+from engine_service.sequence import FinishReason, Logprobs, Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class PrefillChunk:
+    """Known tokens of one sequence to run through the model.
+
+    Attributes:
+        start: Index of the first token.
+        length: Number of tokens.
+        is_last: Whether a token is drawn after it.
+    """
+
+    sequence: Sequence
+    start: int
+    length: int
+    is_last: bool
+
+
+@dataclass(slots=True)
+class Plan:
+    """One step: prefill chunks, then one token for each decoding sequence."""
+
+    step: int
+    prefills: list[PrefillChunk]
+    decodes: list[Sequence]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to compute."""
+        return not self.prefills and not self.decodes
+
+    def drawing(self) -> list[Sequence]:
+        """The sequences for which a token is drawn: those that end their prefill, then the decodes."""
+        return [chunk.sequence for chunk in self.prefills if chunk.is_last] + self.decodes
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a step brought, in the order of `Plan.drawing()`.
+
+    Attributes:
+        tokens: One id for each drawing sequence.
+        logprobs: For drawing sequences that asked, by their place in `tokens`.
+        prompt_logprobs: For chunks of sequences that asked, by their place in `Plan.prefills`.
+    """
+
+    tokens: list[int]
+    logprobs: dict[int, Logprobs] = field(default_factory=dict)
+    prompt_logprobs: dict[int, Logprobs] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A sequence's prompt is computed."""
+
+    sequence: int
+    num_cached: int
+    queue_us: int
+    prefill_us: int
+
+
+@dataclass(slots=True)
+class StepColumns:
+    """What one step, or several merged, brought to one session.
+
+    Attributes:
+        step: The latest step.
+        sequences: One entry for each token.
+        tokens: As long as `sequences`.
+        logprobs: By sequence, for tokens of this record.
+        prompt_logprobs: By sequence, for those in `started`.
+    """
+
+    step: int
+    sequences: list[int] = field(default_factory=list)
+    tokens: list[int] = field(default_factory=list)
+    started: list[Started] = field(default_factory=list)
+    finished: list[tuple[int, FinishReason]] = field(default_factory=list)
+    logprobs: dict[int, Logprobs] = field(default_factory=dict)
+    prompt_logprobs: dict[int, Logprobs] = field(default_factory=dict)
+
+    def merge(self, later: "StepColumns") -> None:
+        """Appends a later step of the same session."""
+        self.step = later.step
+        self.sequences += later.sequences
+        self.tokens += later.tokens
+        self.started += later.started
+        self.finished += later.finished
+        self.prompt_logprobs |= later.prompt_logprobs
+        for sequence, logprobs in later.logprobs.items():
+            if sequence in self.logprobs:
+                self.logprobs[sequence].extend(logprobs)
+            else:
+                self.logprobs[sequence] = logprobs
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How busy the engine is; counts of sequences and blocks."""
+
+    num_running: int
+    num_waiting: int
+    num_free_blocks: int
+    num_blocks: int

@@ -1,0 +1,220 @@
+"""tandem.engine.v1.Engine over gRPC. No torch in this process."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Coroutine
+
+import grpc
+from tandem.engine.v1 import engine_pb2 as pb, engine_pb2_grpc
+
+from engine_service import conversion
+from engine_service.config import EngineConfig
+from engine_service.core_messages import EngineInfo
+from engine_service.engine import Engine
+from engine_service.session import ClientSession, Frames
+from tandem_service import grpc_server
+from tandem_service.errors import MismatchError, ServiceError, UnavailableError, Violation, invalid
+from tandem_service.model_dir import Fingerprint
+
+log = logging.getLogger("tandem.engine")
+
+SERVICE = "tandem.engine.v1.Engine"
+
+
+class EngineServicer(engine_pb2_grpc.EngineServicer):
+    """The methods of the engine contract; errors become statuses in the interceptor."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def Session(  # noqa: N802
+        self,
+        requests: AsyncIterator[pb.SessionRequest],
+        context: "grpc.aio.ServicerContext[pb.SessionRequest, pb.SessionResponse]",
+    ) -> AsyncIterator[pb.SessionResponse]:
+        """Carries the sequences of one tokenizer worker."""
+        hello = await anext(aiter(requests), None)
+        if hello is None:
+            return
+        with self._engine.session() as session:
+            info = self._info()
+            _check_hello(hello, info)
+            yield pb.SessionResponse(
+                hello=pb.ServerHello(
+                    protocol_version=conversion.PROTOCOL_VERSION,
+                    info=conversion.to_info(info, self._engine.config),
+                )
+            )
+            async with _running(self._obey_all(requests, session, hello)):
+                while not session.is_done:
+                    for response in _responses(await session.take_frames()):
+                        yield response
+
+    async def Generate(  # noqa: N802
+        self,
+        request: pb.GenerateRequest,
+        context: "grpc.aio.ServicerContext[pb.GenerateRequest, pb.GenerateResponse]",
+    ) -> AsyncIterator[pb.GenerateResponse]:
+        """Runs one sequence in a session of its own."""
+        with self._engine.session() as session:
+            self._engine.submit(session, 0, conversion.to_spec(request.spec, self._info()))
+            session.close()
+            while not session.is_done:
+                frames = await session.take_frames()
+                if frames.columns is not None:
+                    yield conversion.to_generate_response(frames.columns)
+                if frames.error is not None:
+                    raise frames.error
+
+    async def PutImage(  # noqa: N802
+        self,
+        request: pb.PutImageRequest,
+        context: "grpc.aio.ServicerContext[pb.PutImageRequest, pb.PutImageResponse]",
+    ) -> pb.PutImageResponse:
+        """Refuses: no model of this engine takes images."""
+        raise invalid(Violation("pixels", f"{self._info().model} takes no images"))
+
+    async def GetEngineInfo(  # noqa: N802
+        self,
+        request: pb.GetEngineInfoRequest,
+        context: "grpc.aio.ServicerContext[pb.GetEngineInfoRequest, pb.GetEngineInfoResponse]",
+    ) -> pb.GetEngineInfoResponse:
+        """Says what runs."""
+        return pb.GetEngineInfoResponse(info=conversion.to_info(self._info(), self._engine.config))
+
+    async def GetLoad(  # noqa: N802
+        self,
+        request: pb.GetLoadRequest,
+        context: "grpc.aio.ServicerContext[pb.GetLoadRequest, pb.GetLoadResponse]",
+    ) -> pb.GetLoadResponse:
+        """Says how busy the engine is."""
+        self._info()
+        return pb.GetLoadResponse(load=conversion.to_load(self._engine.load))
+
+    def _info(self) -> EngineInfo:
+        if self._engine.info is None:
+            raise UnavailableError("the engine's model is not loaded yet", retry_delay_s=1.0)
+        return self._engine.info
+
+    async def _obey_all(
+        self, requests: AsyncIterator[pb.SessionRequest], session: ClientSession, first: pb.SessionRequest
+    ) -> None:
+        try:
+            self._obey(first, session)
+            async for request in requests:
+                self._obey(request, session)
+        except ServiceError as error:
+            session.fail(error)
+        else:
+            session.close()
+
+    def _obey(self, request: pb.SessionRequest, session: ClientSession) -> None:
+        for submit in request.submits:
+            self._submit(submit, session)
+        for sequence in request.cancels:
+            self._engine.end(session, sequence)
+        for stop in request.stops:
+            self._engine.end(session, stop.sequence)
+
+    def _submit(self, submit: pb.Submit, session: ClientSession) -> None:
+        try:
+            if submit.sequence in session.running:
+                raise invalid(Violation("sequence", f"{submit.sequence} is in use on this stream"))
+            spec = conversion.to_spec(submit.spec, self._info())
+            self._engine.submit(session, submit.sequence, spec)
+        except ServiceError as error:
+            session.reject(submit.sequence, error)
+
+
+async def serve(config: EngineConfig) -> int:
+    """Runs the engine service until SIGTERM; returns the process's exit code."""
+    engine = Engine(config)
+    options = grpc_server.options(config.max_message_mib << 20)
+
+    def register(server: grpc.aio.Server) -> None:
+        engine_pb2_grpc.add_EngineServicer_to_server(EngineServicer(engine), server)
+
+    async with (
+        grpc_server.running_server(config.listen, [SERVICE], register, options, grace_s=1.0) as health,
+        _running(engine.run()),
+        _running(_follow(engine, health)) as follower,
+    ):
+        terminated = asyncio.create_task(grpc_server.wait_for_termination())
+        await asyncio.wait([terminated, follower], return_when=asyncio.FIRST_COMPLETED)
+        terminated.cancel()
+        await health.set_serving(False)
+        await engine.drain(config.grace_s)
+    return 1 if engine.start_failure else 0
+
+
+async def _follow(engine: Engine, health: grpc_server.Health) -> None:
+    """Keeps health true to the core; returns if the core cannot start."""
+    while True:
+        await engine.changed()
+        await health.set_serving(engine.info is not None)
+        if engine.start_failure is not None:
+            log.error("cannot serve: %s", engine.start_failure)
+            return
+        if engine.info is not None:
+            log.info(
+                "engine service listens on %s: %s (%s, %s on %s), %d blocks of %d tokens",
+                engine.config.listen,
+                engine.info.model,
+                engine.info.architecture,
+                engine.info.dtype,
+                engine.info.device,
+                engine.info.num_blocks,
+                engine.info.kv_block_size,
+            )
+
+
+def _check_hello(request: pb.SessionRequest, info: EngineInfo) -> None:
+    if not request.HasField("hello"):
+        raise invalid(Violation("hello", "must be set in the first message"))
+    version = request.hello.protocol_version
+    if version != conversion.PROTOCOL_VERSION:
+        raise MismatchError(
+            f"hello.protocol_version={version}: this engine speaks {conversion.PROTOCOL_VERSION}"
+        )
+    _check_fingerprint(conversion.from_fingerprint(request.hello.fingerprint), info)
+
+
+def _check_fingerprint(tokenizer: Fingerprint, info: EngineInfo) -> None:
+    """A tokenizer that does not belong to the weights would be the worst silent fault."""
+    prefix = f"the tokenizer does not belong to {info.model}"
+    if tokenizer.vocab_size > info.vocab_size:
+        raise MismatchError(
+            f"{prefix}: its vocab_size={tokenizer.vocab_size} is more than the model's {info.vocab_size}"
+        )
+    if tokenizer.eos_token_ids != info.eos_token_ids:
+        raise MismatchError(
+            f"{prefix}: its eos_token_ids={list(tokenizer.eos_token_ids)}, the model's "
+            f"{list(info.eos_token_ids)}"
+        )
+    if tokenizer.tokenizer_sha256 and info.tokenizer_sha256 not in (b"", tokenizer.tokenizer_sha256):
+        raise MismatchError(
+            f"{prefix}: its tokenizer_sha256={tokenizer.tokenizer_sha256.hex()[:16]}…, the model's "
+            f"{info.tokenizer_sha256.hex()[:16]}…"
+        )
+
+
+def _responses(frames: Frames) -> list[pb.SessionResponse]:
+    if frames.error is not None:
+        raise frames.error
+    responses = [conversion.to_rejected(*each) for each in frames.rejected]
+    if frames.columns is not None:
+        responses.append(pb.SessionResponse(step=conversion.to_step(frames.columns)))
+    return responses
+
+
+@contextlib.asynccontextmanager
+async def _running(work: Coroutine[None, None, None]) -> AsyncIterator["asyncio.Task[None]"]:
+    """Runs `work` beside the context and cancels it at the end."""
+    task = asyncio.create_task(work)
+    try:
+        yield task
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
