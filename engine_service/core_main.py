@@ -87,7 +87,7 @@ def _model_runner(
 ) -> tuple[Runner[Any], int, str, str]:
     from engine_service.model_runner import load_runner  # only here is torch needed
 
-    runner = load_runner(config, model_config, directory, eos_ids)
+    runner = load_runner(config, model_config, directory, len(eos_ids))
     return runner, runner.num_blocks, runner.dtype, runner.device
 
 

@@ -6,9 +6,26 @@ from typing import Any
 
 from tandem_service.model_dir import read_json
 
-QKV_BIAS = frozenset({"Qwen2ForCausalLM"})
-QK_NORM = frozenset({"Qwen3ForCausalLM"})
-ARCHITECTURES = frozenset({"LlamaForCausalLM", "MistralForCausalLM"}) | QKV_BIAS | QK_NORM
+
+@dataclass(frozen=True)
+class AttentionKind:
+    """Where the architectures of the Llama family differ.
+
+    Attributes:
+        has_qkv_bias: Whether query, key and value have biases.
+        has_qk_norm: Whether each head of query and key is normalized before the rotation.
+    """
+
+    has_qkv_bias: bool = False
+    has_qk_norm: bool = False
+
+
+ARCHITECTURES = {
+    "LlamaForCausalLM": AttentionKind(),
+    "MistralForCausalLM": AttentionKind(),
+    "Qwen2ForCausalLM": AttentionKind(has_qkv_bias=True),
+    "Qwen3ForCausalLM": AttentionKind(has_qk_norm=True),
+}
 
 
 @dataclass(frozen=True)
@@ -32,6 +49,7 @@ class ModelConfig:
     """
 
     architecture: str
+    attention: AttentionKind
     vocab_size: int
     hidden_size: int
     intermediate_size: int
@@ -81,6 +99,7 @@ def _parse(raw: dict[str, Any]) -> ModelConfig:
     rope = _rope_parameters(raw)
     return ModelConfig(
         architecture=architecture,
+        attention=ARCHITECTURES[architecture],
         vocab_size=raw["vocab_size"],
         hidden_size=raw["hidden_size"],
         intermediate_size=raw["intermediate_size"],
@@ -113,7 +132,7 @@ def _refuse_unsupported(raw: dict[str, Any], architecture: str) -> None:
     if raw.get("hidden_act", "silu") != "silu":
         raise ValueError(f"hidden_act={raw['hidden_act']!r} is not supported; supported is 'silu'")
     for name in ("attention_bias", "mlp_bias"):
-        if raw.get(name) and architecture not in QKV_BIAS:
+        if raw.get(name) and not ARCHITECTURES[architecture].has_qkv_bias:
             raise ValueError(f"{name}=true is not supported for {architecture}")
     _refuse_sliding_window(raw)
 

@@ -1,0 +1,98 @@
+"""The decoder-only language model of the Llama family.
+
+Llama 2 and 3, Mistral, Qwen2 and Qwen3 are this model; where they differ, in the biases and norms of
+attention, `layers/attention.py` follows the configuration's `attention`.
+"""
+
+import torch
+import torch.nn.functional as F
+from tandem_kernels import add_rms_norm, embedding, rms_norm
+from torch import nn
+
+from engine_service.batch import Batch
+from engine_service.kv_cache import KVCache
+from engine_service.layers.attention import Attention
+from engine_service.layers.mlp import MLP
+from engine_service.layers.parameter import parameter
+from engine_service.layers.rotary import cos_sin_table
+from engine_service.model_config import ModelConfig
+
+
+class DecoderLayer(nn.Module):
+    """Attention and feed-forward, each after a norm and beside the residual stream."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        """Weights are uninitialized."""
+        super().__init__()
+        self.eps = config.rms_norm_eps
+        self.input_norm = parameter(config.hidden_size)
+        self.attention = Attention(config)
+        self.post_attention_norm = parameter(config.hidden_size)
+        self.mlp = MLP(config)
+
+    def forward(
+        self,
+        x: torch.Tensor,  # [num_tokens, hidden_size], what the layer before adds to the stream
+        residual: torch.Tensor,  # [num_tokens, hidden_size], the residual stream; overwritten
+        batch: Batch,
+        k_cache: torch.Tensor,  # [num_blocks, block_size, num_kv_heads, head_dim]
+        v_cache: torch.Tensor,  # [num_blocks, block_size, num_kv_heads, head_dim]
+        cos_sin: torch.Tensor,  # [context_length, head_dim]
+    ) -> torch.Tensor:  # [num_tokens, hidden_size]
+        """What the layer adds to the stream at its end."""
+        x = add_rms_norm(x, residual, self.input_norm, self.eps)
+        x = self.attention(x, batch, k_cache, v_cache, cos_sin)
+        x = add_rms_norm(x, residual, self.post_attention_norm, self.eps)
+        return self.mlp(x)  # type: ignore[no-any-return]
+
+    def checkpoint_tensors(self, prefix: str) -> dict[str, torch.Tensor]:
+        """Where each tensor of the checkpoint goes, by its name there."""
+        return {
+            f"{prefix}.input_layernorm.weight": self.input_norm,
+            f"{prefix}.post_attention_layernorm.weight": self.post_attention_norm,
+            **self.attention.checkpoint_tensors(f"{prefix}.self_attn"),
+            **self.mlp.checkpoint_tensors(f"{prefix}.mlp"),
+        }
+
+
+class Decoder(nn.Module):
+    """Embedding, layers, final norm and output head."""
+
+    def __init__(self, config: ModelConfig, device: torch.device) -> None:
+        """Weights are uninitialized, of the default type, on `device`."""
+        super().__init__()
+        with device:
+            self.eps = config.rms_norm_eps
+            self.embedding_weight = parameter(config.vocab_size, config.hidden_size)
+            self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.num_layers))
+            self.norm = parameter(config.hidden_size)
+            is_tied = config.is_tied
+            self.head_weight = self.embedding_weight if is_tied else parameter(*self.embedding_weight.shape)
+            self.cos_sin = cos_sin_table(config, device)
+
+    def forward(self, batch: Batch, cache: KVCache) -> torch.Tensor:  # [num_tokens, hidden_size]
+        """The final hidden state of each token; its keys and values are in the cache afterwards."""
+        residual = embedding(batch.token_ids, self.embedding_weight)
+        x = torch.zeros_like(residual)
+        for layer, k_cache, v_cache in zip(self.layers, cache.keys, cache.values, strict=True):
+            x = layer(x, residual, batch, k_cache, v_cache, self.cos_sin)
+        return rms_norm(residual + x, self.norm, self.eps)
+
+    def logits(
+        self,
+        hidden: torch.Tensor,  # [num_tokens, hidden_size]
+    ) -> torch.Tensor:  # [num_tokens, vocab_size] float32
+        """The scores of every token id for the place after each hidden state."""
+        return F.linear(hidden, self.head_weight).float()
+
+    def checkpoint_tensors(self) -> dict[str, torch.Tensor]:
+        """Where each tensor of the checkpoint goes, by its name there."""
+        tensors = {
+            "model.embed_tokens.weight": self.embedding_weight.data,
+            "model.norm.weight": self.norm.data,
+            "lm_head.weight": self.head_weight.data,
+        }
+        for index, layer in enumerate(self.layers):
+            assert isinstance(layer, DecoderLayer)
+            tensors |= layer.checkpoint_tensors(f"model.layers.{index}")
+        return tensors
