@@ -82,6 +82,8 @@ class BlockPool:
 
     def register(self, block: int, digest: bytes) -> None:
         """Makes a full, held block known by its content, unless another block has that content."""
+        assert self._num_holders[block] > 0
+        assert self._digests[block] is None
         if digest not in self._by_digest:
             self._by_digest[digest] = block
             self._digests[block] = digest
