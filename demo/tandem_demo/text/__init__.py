@@ -1,0 +1,1 @@
+"""The text demo model: generators of its training text, its tokenizer, its training and its evaluation."""

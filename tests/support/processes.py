@@ -1,0 +1,69 @@
+"""Service processes of a test: started on a unix socket, awaited, ended."""
+
+import contextlib
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+START_TIMEOUT_S = 60
+
+
+@dataclass
+class Service:
+    """A running service.
+
+    Attributes:
+        address: What to connect to, `unix:PATH`.
+        process: The service's main process.
+        log: Where its standard error goes.
+    """
+
+    address: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def terminate(self, timeout_s: float = 30) -> int:
+        """Sends SIGTERM and returns the exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout_s)
+
+
+@contextlib.contextmanager
+def running_service(module: str, *flags: str, wait: bool = True) -> Iterator[Service]:
+    """Runs `python -m module` until the context ends; healthy on entry unless `wait` is False."""
+    with tempfile.TemporaryDirectory(prefix="tandem-") as directory:
+        address = f"unix:{directory}/service.sock"
+        log = Path(directory) / "log"
+        command = [sys.executable, "-m", module, "--listen", address, *flags]
+        with log.open("wb") as stream:
+            process = subprocess.Popen(command, stderr=stream, stdout=stream)
+        service = Service(address, process, log)
+        try:
+            if wait:
+                wait_until_serving(service)
+            yield service
+        finally:
+            process.kill()
+            process.wait()
+
+
+def wait_until_serving(service: Service) -> None:
+    """Returns when grpc.health.v1 says SERVING; fails with the log if the process ends before."""
+    deadline_s = time.monotonic() + START_TIMEOUT_S
+    with grpc.insecure_channel(service.address) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        while time.monotonic() < deadline_s:
+            assert service.process.poll() is None, service.log.read_text()
+            with contextlib.suppress(grpc.RpcError):
+                if stub.Check(health_pb2.HealthCheckRequest(), timeout=1).status == 1:
+                    return
+            time.sleep(0.05)
+    raise AssertionError(f"not serving after {START_TIMEOUT_S} s: {service.log.read_text()}")
