@@ -1,0 +1,144 @@
+"""Who may import whom: the doors between the rooms, and the layers inside the engine."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+ROOMS = {
+    "tandem": ROOT / "clients/tandem",
+    "tandem_kernels": ROOT / "kernels/tandem_kernels",
+    "tandem_demo": ROOT / "demo/tandem_demo",
+    "tandem_service": ROOT / "tandem_service",
+    "tokenizer_service": ROOT / "tokenizer_service",
+    "engine_service": ROOT / "engine_service",
+}
+# Beside the standard library and the room itself.
+ALLOWED = {
+    "tandem": {"grpc", "google"},
+    "tandem_kernels": {"torch", "triton"},
+    "tandem_service": {
+        "tandem", "tandem_demo", "grpc", "grpc_health", "grpc_reflection", "google", "huggingface_hub",
+    },
+    "tokenizer_service": {
+        "tandem", "tandem_service", "grpc", "google", "tokenizers", "transformers", "jinja2", "numpy", "PIL",
+    },
+    "engine_service": {"tandem", "tandem_service", "tandem_kernels", "grpc", "torch", "safetensors", "tqdm"},
+}  # fmt: skip
+# The engine's files from the ground up: each imports only from lines before its own.
+ENGINE_LAYERS = [
+    ["config", "model_config", "sampling_params"],
+    ["sequence"],
+    ["plan", "block_pool"],
+    ["scheduler", "fake_runner"],
+    ["core_messages", "session"],
+    ["core"],
+    ["kv_cache", "batch"],
+    ["layers"],
+    ["models"],
+    ["weights", "sequence_table"],
+    ["sampler"],
+    ["model_runner"],
+    ["core_main"],
+    ["core_process"],
+    ["engine", "conversion"],
+    ["server"],
+    ["__main__"],
+]
+FIRST_LAYER_WITH_TORCH = 6
+# These may import torch late, inside a function: the fake engine runs without it.
+LATE = {"core_main": "model_runner"}
+PROTOBUF_FILES = {
+    "engine_service": {"server.py", "conversion.py"},
+    "tokenizer_service": {
+        "server.py", "service.py", "many_stream.py", "engine_session.py", "engine_conversion.py",
+        "request_conversion.py", "response_conversion.py",
+    },
+    "tandem_service": {"status.py", "wire.py", "interceptor.py"},
+}  # fmt: skip
+
+
+def _files(room: str) -> list[Path]:
+    return [path for path in sorted(ROOMS[room].rglob("*.py")) if "_pb2" not in path.name]
+
+
+def _imports(path: Path) -> set[str]:
+    """The full names of the modules that a file imports."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            assert node.module is not None
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize("room", ALLOWED)
+def test_a_room_imports_only_what_its_door_lets_in(room):
+    import sys
+
+    for path in _files(room):
+        roots = {name.split(".")[0] for name in _imports(path)}
+        strangers = roots - ALLOWED[room] - sys.stdlib_module_names - {room}
+        assert not strangers, f"{path.relative_to(ROOT)} imports {strangers}"
+
+
+@pytest.mark.parametrize("room", ["engine_service", "tokenizer_service"])
+def test_a_service_knows_the_stubs_of_the_client_package_only(room):
+    for path in _files(room):
+        names = {name for name in _imports(path) if name.split(".")[0] == "tandem"}
+        assert all("_pb2" in name for name in names), f"{path.relative_to(ROOT)} imports {names}"
+
+
+@pytest.mark.parametrize("room", PROTOBUF_FILES)
+def test_only_the_files_at_the_border_know_protobuf(room):
+    for path in _files(room):
+        knows = any("_pb2" in name or name.startswith("google.protobuf") for name in _imports(path))
+        assert not knows or path.name in PROTOBUF_FILES[room] or path.name == "grpc_server.py", path.name
+
+
+def _layer(path: Path) -> int:
+    part = path.relative_to(ROOMS["engine_service"]).parts[0].removesuffix(".py")
+    found = [index for index, layer in enumerate(ENGINE_LAYERS) if part in layer]
+    assert found, f"{part} has no layer: add it to ENGINE_LAYERS"
+    return found[0]
+
+
+def test_engine_files_import_only_from_layers_below():
+    for path in _files("engine_service"):
+        if path == ROOMS["engine_service"] / "__init__.py":
+            continue
+        for name in _imports(path):
+            parts = name.split(".")
+            if parts[0] != "engine_service" or parts[1] == path.stem:
+                continue
+            below = _layer(ROOMS["engine_service"] / f"{parts[1]}.py")
+            same_package = parts[1] == path.parent.name
+            assert below < _layer(path) or same_package, f"{path.stem} imports {name}"
+
+
+def test_torch_stays_out_of_scheduler_and_server():
+    without_torch = [layer for layer in ENGINE_LAYERS[:FIRST_LAYER_WITH_TORCH] for layer in layer]
+    without_torch += ["core_main", "core_process", "engine", "conversion", "server", "__main__"]
+    for stem in without_torch:
+        path = ROOMS["engine_service"] / f"{stem}.py"
+        top_level = ast.Module(
+            [n for n in ast.parse(path.read_text()).body if isinstance(n, ast.Import | ast.ImportFrom)], []
+        )
+        source = ast.unparse(top_level)
+        assert "torch" not in source, f"{stem} imports torch"
+        assert "model_runner" not in source, f"{stem} imports the runner, and so torch"
+
+
+def test_shelves_are_no_packages():
+    for shelf in ("kernels", "clients", "demo", "protos", "tests"):
+        assert not (ROOT / shelf / "__init__.py").exists()
+    assert not list((ROOT / "tests").rglob("__init__.py"))
+
+
+def test_test_files_have_unique_stems():
+    stems = [path.stem for path in (ROOT / "tests").rglob("*.py") if path.stem != "conftest"]
+    assert len(stems) == len(set(stems))
