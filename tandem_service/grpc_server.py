@@ -7,6 +7,7 @@ import signal
 from collections.abc import AsyncIterator, Callable, Sequence
 
 import grpc
+from google.rpc import error_details_pb2  # noqa: F401  (reflection then describes error details to peers)
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
@@ -34,10 +35,15 @@ def options(max_message_bytes: int, *, shares_port: bool = False) -> list[tuple[
 
 
 class Health:
-    """The `grpc.health.v1` states of a server's services."""
+    """The `grpc.health.v1` states of a server's services.
+
+    Attributes:
+        address: Where the server listens, with the port that was chosen if none was asked for.
+    """
 
     def __init__(self, services: Sequence[str]) -> None:
         """`services` are full names; the empty name stands for the server as a whole."""
+        self.address = ""
         self.servicer = health.aio.HealthServicer()
         self._services = ["", *services]
 
@@ -79,9 +85,10 @@ async def running_server(
     reflection.enable_server_reflection([*services, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
     register(server)
     try:
-        server.add_insecure_port(listen)
+        port = server.add_insecure_port(listen)
     except RuntimeError:
         raise ValueError(f"listen={listen!r}: cannot listen there; is the address taken?") from None
+    health_state.address = listen if listen.startswith("unix:") else f"{listen.rpartition(':')[0]}:{port}"
     await server.start()
     try:
         yield health_state

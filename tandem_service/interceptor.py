@@ -29,6 +29,15 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         return _guarded(handler, handler_call_details.method)
 
 
+async def failure_of(work: Awaitable[None], method: str) -> ServiceError | None:
+    """Awaits one of many requests of a stream that goes on without it; what it failed with, or None."""
+    try:
+        await work
+    except Exception as error:
+        return _as_service_error(error, method)
+    return None
+
+
 def _guarded(handler: Any, method: str) -> Any:
     kind = _kind(handler)
     behaviour = getattr(handler, kind)

@@ -1,0 +1,56 @@
+"""The `tandem` command."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from tandem.cli import chat, demo, generate, models, serve
+from tandem.cli.failure import explain
+from tandem.errors import TandemError
+
+_COMMANDS = (serve, chat, generate, models, demo)
+
+_EXIT_FAILED = 1
+_EXIT_USAGE = 2
+_EXIT_INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+        arguments: The command line without the program's name; by default the process's own.
+
+    Returns:
+        The exit status: 0, 1 after a failure (one line on stderr says which), 2 for wrong usage, 130
+        after Ctrl-C.
+    """
+    parser = _parser(os.environ.get("TANDEM_TARGET"))
+    parsed = parser.parse_args(arguments)
+    try:
+        status: int = parsed.run(parsed)
+        return status
+    except TandemError as error:
+        return _fail(explain(error, parsed.target), _EXIT_FAILED)
+    except ValueError as error:
+        return _fail(str(error), _EXIT_USAGE)
+    except KeyboardInterrupt:
+        return _EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has left; Python would say so again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _EXIT_FAILED
+
+
+def _parser(default_target: str | None) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="tandem", description="Serves language models, and talks to them.")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in _COMMANDS:
+        command.add_command(commands, default_target)
+    return parser
+
+
+def _fail(message: str, status: int) -> int:
+    print(f"tandem: {message}", file=sys.stderr)
+    return status

@@ -1,0 +1,68 @@
+"""Flags that several commands share."""
+
+import argparse
+from typing import Any
+
+from tandem.channel import DEFAULT_TARGET
+
+Commands = Any
+"""What `ArgumentParser.add_subparsers` returns; its type has no public name."""
+
+# Field of Request, type, what it does, unit.
+_SAMPLING: tuple[tuple[str, type, str, str], ...] = (
+    ("max_tokens", int, "the most tokens to produce (default: what the context length leaves", "tokens"),
+    ("min_tokens", int, "nothing ends the answer before this many tokens (default: 0", "tokens"),
+    ("temperature", float, "divides the logits; 0 takes the most likely token (default: the model's", ""),
+    ("top_p", float, "keeps the smallest set of tokens this likely (default: the model's", "probability"),
+    ("top_k", int, "keeps this many of the most likely tokens; 0 keeps all (default: the model's", "tokens"),
+    ("min_p", float, "drops tokens less likely than this times the likeliest (default: the model's", ""),
+    ("repetition_penalty", float, "lowers tokens of prompt and output (default: the model's", "factor"),
+    ("presence_penalty", float, "lowers tokens of the output once (default: the model's", "logits"),
+    ("frequency_penalty", float, "lowers tokens of the output each time (default: the model's", "logits"),
+    ("seed", int, "makes the draw repeatable (default: a new one each time", ""),
+)
+
+
+def add_connection_flags(parser: argparse.ArgumentParser, default_target: str | None) -> None:
+    """Adds `--target` and `--timeout`; `default_target` is the environment's, if it has one."""
+    parser.add_argument(
+        "--target",
+        default=default_target or DEFAULT_TARGET,
+        metavar="ADDRESS",
+        help="HOST:PORT or unix:PATH of the tokenizer service "
+        f"(default: $TANDEM_TARGET, else {DEFAULT_TARGET})",
+    )
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        default=600.0,
+        metavar="SECONDS",
+        help="the longest that an answer may take (default: 600, in seconds)",
+    )
+
+
+def add_sampling_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the settings of a request."""
+    parser.add_argument(
+        "--model", metavar="NAME", help="a model that the service has (default: its only one)"
+    )
+    for name, kind, text, unit in _SAMPLING:
+        parser.add_argument(
+            "--" + name.replace("_", "-"),
+            type=kind,
+            metavar=(unit or "number").upper(),
+            help=text + (f", in {unit})" if unit else ")"),
+        )
+    parser.add_argument(
+        "--stop",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="ends the answer; repeatable (default: none)",
+    )
+
+
+def sampling(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The settings that were given, as keyword arguments of the client."""
+    names = ["model", "stop", *(name for name, *_ in _SAMPLING)]
+    return {name: getattr(arguments, name) for name in names}

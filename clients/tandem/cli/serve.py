@@ -1,0 +1,99 @@
+"""`tandem serve`: both services on one machine."""
+
+import argparse
+import signal
+import sys
+
+from tandem.channel import DEFAULT_TARGET
+from tandem.cli.flags import Commands
+from tandem.cli.services import ServiceError, Services, reachable
+
+_DEFAULT_ENGINE = "127.0.0.1:50052"
+
+
+def add_command(commands: Commands, default_target: str | None) -> None:
+    """Adds the command to the parser."""
+    parser = commands.add_parser(
+        "serve",
+        help="start both services on this machine",
+        description="Starts the engine service and the tokenizer service, and stops both on Ctrl-C or "
+        "SIGTERM. Each can also be started alone: python -m engine_service, python -m tokenizer_service.",
+    )
+    parser.add_argument(
+        "--model", default="demo", metavar="MODEL", help="a directory, a hub id, or demo (default: demo)"
+    )
+    parser.add_argument(
+        "--listen",
+        default=DEFAULT_TARGET,
+        metavar="ADDRESS",
+        help=f"where clients connect: HOST:PORT or unix:PATH (default: {DEFAULT_TARGET})",
+    )
+    parser.add_argument(
+        "--engine-listen",
+        default=_DEFAULT_ENGINE,
+        metavar="ADDRESS",
+        help=f"where the engine service listens: HOST:PORT or unix:PATH (default: {_DEFAULT_ENGINE})",
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=1,
+        metavar="PROCESSES",
+        help="how many tokenizer processes share the port (default: 1, in processes)",
+    )
+    parser.add_argument(
+        "--fake", action="store_true", help="run an engine without weights (default: the model's)"
+    )
+    for service in ("tokenizer", "engine"):
+        parser.add_argument(
+            f"--{service}-flag",
+            action="append",
+            default=[],
+            metavar="FLAG",
+            help=f"a flag for the {service} service, as in --{service}-flag=--name=value; repeatable "
+            f"(default: none; python -m {service}_service --help lists them)",
+        )
+    parser.add_argument(
+        "--start-timeout",
+        type=float,
+        default=3600.0,
+        metavar="SECONDS",
+        help="how long loading may take (default: 3600, in seconds)",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Runs the command."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        _serve(arguments)
+    except KeyboardInterrupt:
+        print("both services have stopped", file=sys.stderr)
+        return 0
+    except ServiceError as error:
+        print(f"tandem: {error}", file=sys.stderr)
+    return 1
+
+
+def _serve(arguments: argparse.Namespace) -> None:
+    services = Services(
+        arguments.model,
+        arguments.listen,
+        arguments.engine_listen,
+        num_workers=arguments.workers,
+        is_fake=arguments.fake,
+        tokenizer_flags=arguments.tokenizer_flag,
+        engine_flags=arguments.engine_flag,
+    )
+    with services:
+        services.wait_until_serving(arguments.start_timeout)
+        _print_usage(reachable(arguments.listen))
+        services.watch()
+
+
+def _print_usage(target: str) -> None:
+    flag = "" if target == DEFAULT_TARGET else f" --target {target}"
+    print(f"{target} is ready. In another terminal:", flush=True)
+    print(f"  tandem chat{flag}\n  tandem generate{flag} --chat 'What is 12 + 34?'", flush=True)
+    print(f"  python -c 'import tandem; print(tandem.Client(\"{target}\").models())'", flush=True)

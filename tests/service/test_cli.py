@@ -1,0 +1,209 @@
+"""The `tandem` command as a process, against a scripted service."""
+
+import argparse
+import contextlib
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tandem.cli import chat, demo, generate, models, serve, services
+from tandem.v1 import common_pb2, inference_pb2
+from tandem_service import errors
+from tests.service.cli_process import TANDEM, TIMEOUT_S, environment, tandem
+from tests.service.scripted_inference import ScriptedInference, Served, running
+
+
+@pytest.fixture
+def served() -> Iterator[Served]:
+    servicer = ScriptedInference()
+    with running(servicer) as target:
+        yield servicer, target
+
+
+def test_generate_writes_the_text_and_nothing_else(served: Served) -> None:
+    servicer, target = served
+    finished = tandem("generate", "one two", "--target", target, "--max-tokens=2", "--stop=x", "--seed=5")
+    assert (finished.stdout, finished.stderr, finished.returncode) == ("one two\n", "", 0)
+    assert servicer.requests == [
+        inference_pb2.GenerateRequest(
+            prompt="one two",
+            sampling=common_pb2.Sampling(seed=5),
+            stop=inference_pb2.Stop(max_tokens=2, strings=["x"]),
+        )
+    ]
+
+
+def test_generate_reads_stdin_and_wraps_a_chat(served: Served) -> None:
+    servicer, target = served
+    finished = tandem("generate", "-", "--system", "Be brief.", stdin="from a pipe", TANDEM_TARGET=target)
+    assert (finished.stdout, finished.returncode) == ("from a pipe .\n", 0)
+    roles = [(message.role, message.content[0].text) for message in servicer.requests[0].chat.messages]
+    assert roles == [("system", "Be brief."), ("user", "from a pipe")]
+
+
+def test_generate_survives_a_reader_that_leaves(served: Served) -> None:
+    process = subprocess.Popen(
+        [*TANDEM, "generate", "one two three", "--target", served[1]],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(),
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.wait(TIMEOUT_S) == 1
+    assert process.stderr is not None
+    assert process.stderr.read() == b""
+    process.stderr.close()
+
+
+def test_models_is_a_table(served: Served) -> None:
+    finished = tandem("models", "--target", served[1])
+    assert finished.returncode == 0
+    header, row = finished.stdout.splitlines()
+    assert header.split() == ["NAME", "ARCHITECTURE", "CONTEXT", "VOCABULARY", "TYPE", "CHAT", "VISION"]
+    assert row.split() == ["scripted", "LlamaForCausalLM", "100", "1000", "float32", "yes", "no"]
+
+
+def test_a_chat_from_a_pipe_keeps_its_turns(served: Served) -> None:
+    servicer, target = served
+    lines = "one\ntwo\n\n/system Be kind.\nthree\n/reset\nfour\n/what\n/help\n/quit\nfive\n"
+    finished = tandem("chat", "--target", target, stdin=lines)
+    assert (finished.stdout, finished.returncode) == ("one .\ntwo .\nthree .\nfour .\n", 0)
+    assert finished.stderr.count("TTFT") == 4
+    assert "tokens/s" in finished.stderr
+    assert "/what is not a command" in finished.stderr
+    turns = [
+        [(message.role, message.content[0].text) for message in request.chat.messages]
+        for request in servicer.requests
+    ]
+    assert turns == [
+        [("user", "one")],
+        [("user", "one"), ("assistant", "one ."), ("user", "two")],
+        [("system", "Be kind."), ("user", "three")],
+        [("system", "Be kind."), ("user", "four")],
+    ]
+
+
+class Terminal:
+    """A process at the other end of a pseudo-terminal."""
+
+    def __init__(self, *arguments: str) -> None:
+        self.pid, self._terminal = pty.fork()
+        if self.pid == 0:
+            os.execve(sys.executable, [*TANDEM, *arguments], environment(TERM="dumb"))
+        self._unread = b""
+
+    def wait_for(self, text: str) -> None:
+        """Reads until the process has written `text`."""
+        while text.encode() not in self._unread:
+            self._unread += os.read(self._terminal, 4096)
+        self._unread = self._unread.partition(text.encode())[2]
+
+    def type(self, text: str) -> None:
+        os.write(self._terminal, text.encode())
+
+    def status(self) -> int:
+        """Waits for the end of the process; returns its exit status."""
+        with contextlib.suppress(OSError):
+            while os.read(self._terminal, 4096):
+                pass
+        os.close(self._terminal)
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
+CTRL_C, CTRL_D = "\x03", "\x04"
+
+
+def test_ctrl_c_cancels_the_answer_and_not_the_chat(served: Served) -> None:
+    servicer, target = served
+    terminal = Terminal("chat", "--target", target)
+    terminal.wait_for("> ")
+    terminal.type("hang on\n")
+    terminal.wait_for("hang on\r\n")
+    terminal.wait_for("hang")
+    terminal.type(CTRL_C)
+    terminal.wait_for("cancelled]")
+    assert servicer.cancelled.wait(TIMEOUT_S)
+    terminal.wait_for("> ")
+    terminal.type(CTRL_C)
+    terminal.wait_for("> ")
+    terminal.type("and now\n")
+    terminal.wait_for("and now .")
+    terminal.wait_for("> ")
+    terminal.type(CTRL_D)
+    assert terminal.status() == 0
+
+
+def test_a_failed_answer_does_not_end_an_interactive_chat(served: Served) -> None:
+    servicer, target = served
+    servicer.failures = [errors.InvalidRequestError("too long")]
+    terminal = Terminal("chat", "--target", target)
+    terminal.wait_for("> ")
+    terminal.type("one\n")
+    terminal.wait_for("INVALID_ARGUMENT: too long")
+    terminal.wait_for("> ")
+    terminal.type("two\n")
+    terminal.wait_for("two .")
+    terminal.type("/quit\n")
+    assert terminal.status() == 0
+    assert len(servicer.requests[-1].chat.messages) == 1
+
+
+@pytest.mark.parametrize("command", [["generate", "x"], ["chat"], ["models"]], ids=lambda command: command[0])
+def test_nothing_there_is_one_line(command: list[str]) -> None:
+    target = services.free_address()
+    finished = tandem(*command, "--target", target, stdin="x\n")
+    assert (finished.stdout, finished.returncode) == ("", 1)
+    assert finished.stderr == (
+        f"tandem: nothing answers at {target}; start the services with `tandem serve`, or give --target\n"
+    )
+
+
+def test_a_refused_request_is_one_line(served: Served) -> None:
+    finished = tandem("generate", "x", "--max-tokens=-1", "--target", served[1])
+    assert (finished.stdout, finished.returncode) == ("", 1)
+    assert finished.stderr == "tandem: INVALID_ARGUMENT: stop.max_tokens: -1 is less than 1\n"
+
+
+def test_an_unavailable_engine_is_not_called_an_absent_service(served: Served) -> None:
+    servicer, target = served
+    servicer.failures = [errors.UnavailableError("the engine is starting")] * 3
+    finished = tandem("generate", "x", "--target", target)
+    assert finished.stderr == "tandem: UNAVAILABLE: the engine is starting\n"
+    assert finished.returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "COMMAND"),
+        (["generate"], "prompt"),
+        (["models", "--target", "localhost"], "target='localhost': must be HOST:PORT"),
+        (["generate", "x", "--max-tokens", "9999999999"], "max_tokens=9999999999"),
+        (["generate", "x", "--top-p", "half"], "--top-p"),
+    ],
+    ids=["no-command", "no-prompt", "target", "too-large-for-its-type", "not-a-number"],
+)
+def test_wrong_usage_is_status_2(arguments: list[str], said: str) -> None:
+    finished = tandem(*arguments)
+    assert finished.returncode == 2
+    assert said in finished.stderr
+    assert "Traceback" not in finished.stderr
+
+
+@pytest.mark.parametrize("command", [chat, demo, generate, models, serve], ids=lambda each: each.__name__)
+def test_every_flag_has_help_with_its_default(command: Any) -> None:
+    commands = argparse.ArgumentParser().add_subparsers()
+    command.add_command(commands, None)
+    (parser,) = commands.choices.values()
+    flags = [action for action in parser._actions if action.option_strings and action.dest != "help"]
+    assert flags
+    assert [flag.dest for flag in flags if "(default: " not in (flag.help or "")] == []
+    numbers = [flag for flag in flags if flag.type in (int, float)]
+    units = ("SECONDS", "PROCESSES", "TOKENS", "PROBABILITY", "LOGITS", "FACTOR", "NUMBER")
+    assert [flag.dest for flag in numbers if flag.metavar not in units] == []

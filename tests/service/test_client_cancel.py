@@ -1,0 +1,199 @@
+"""Cancelling and timing out, seen by a scripted service."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from concurrent import futures
+from typing import Any
+
+import pytest
+
+import tandem
+from tests.service.both_clients import both_ways
+from tests.service.scripted_inference import ScriptedInference, Served, running
+
+CALL_TIMEOUT_S = 30.0
+
+
+@pytest.fixture
+def served() -> Iterator[Served]:
+    servicer = ScriptedInference()
+    with running(servicer) as target:
+        yield servicer, target
+
+
+def test_the_timeout_ends_a_call_and_its_work(served: Served) -> None:
+    servicer, target = served
+    with tandem.Client(target) as each, pytest.raises(tandem.DeadlineExceededError):
+        each.generate("hang", timeout=0.3)
+    assert servicer.cancelled.wait(CALL_TIMEOUT_S)
+    with tandem.Client(target, generate_timeout=0.3) as each, pytest.raises(tandem.DeadlineExceededError):
+        each.generate("hang")
+    for error in both_ways("generate", target, "hang", timeout=0.3):
+        assert type(error) is tandem.DeadlineExceededError
+
+
+@pytest.mark.parametrize(
+    ("call", "options", "limit_s"),
+    [
+        ("generate", {}, 600.0),
+        ("generate", {"timeout": 20.0}, 20.0),
+        ("generate", {"timeout": None}, None),
+        ("tokenize", {}, 60.0),
+        ("tokenize", {"timeout": 20.0}, 20.0),
+        ("tokenize", {"timeout": None}, None),
+    ],
+)
+def test_the_timeout_is_the_deadline(
+    served: Served, call: str, options: dict[str, float | None], limit_s: float | None
+) -> None:
+    servicer, target = served
+    both_ways(call, target, "one", **options)
+    if limit_s is None:
+        assert servicer.time_left_s is None
+    else:
+        assert servicer.time_left_s is not None
+        # gRPC rounds a deadline up to the next of its units.
+        assert limit_s / 2 < servicer.time_left_s < limit_s * 1.1
+
+
+# Each function returns what it left, so that it is not the garbage collector that cancels.
+
+
+def leave_loop(each: tandem.Client) -> Any:
+    stream = each.stream("hang")
+    for event in stream:
+        if isinstance(event, tandem.Delta):
+            break
+    return stream
+
+
+def leave_context(each: tandem.Client) -> Any:
+    with each.stream("hang") as stream:
+        events = iter(stream)
+        assert isinstance(next(events), tandem.Started)
+    return stream, events
+
+
+def leave_texts(each: tandem.Client) -> Any:
+    stream = each.stream("hang")
+    for _ in stream.texts():
+        break
+    return stream
+
+
+def leave_by_exception(each: tandem.Client) -> Any:
+    stream = each.stream("hang")
+
+    def fail() -> None:
+        for event in stream:
+            if isinstance(event, tandem.Delta):
+                raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    return stream
+
+
+def leave_many(each: tandem.Client) -> Any:
+    results = each.generate_many(["one", "hang"])
+    for _ in results:
+        break
+    return results
+
+
+@pytest.mark.parametrize(
+    "leave",
+    [leave_loop, leave_context, leave_texts, leave_by_exception, leave_many],
+    ids=lambda function: function.__name__,
+)
+def test_leaving_cancels_on_the_server(served: Served, leave: Callable[[tandem.Client], Any]) -> None:
+    servicer, target = served
+    with tandem.Client(target) as each:
+        left = leave(each)
+        assert servicer.cancelled.wait(CALL_TIMEOUT_S)
+        del left
+
+
+async def async_leave_loop(each: tandem.AsyncClient) -> Any:
+    stream = each.stream("hang")
+    async for event in stream:
+        if isinstance(event, tandem.Delta):
+            break
+    return stream
+
+
+async def async_leave_context(each: tandem.AsyncClient) -> Any:
+    async with each.stream("hang") as stream:
+        events = aiter(stream)
+        assert isinstance(await anext(events), tandem.Started)
+    return stream, events
+
+
+async def async_leave_texts(each: tandem.AsyncClient) -> Any:
+    stream = each.stream("hang")
+    async for _ in stream.texts():
+        break
+    return stream
+
+
+async def async_cancel_task(each: tandem.AsyncClient) -> Any:
+    stream = each.stream("hang")
+    started = asyncio.Event()
+
+    async def read() -> None:
+        async for _ in stream:
+            started.set()
+
+    task = asyncio.create_task(read())
+    await started.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    return stream
+
+
+async def async_leave_many(each: tandem.AsyncClient) -> Any:
+    results = each.generate_many(["one", "hang"])
+    async for _ in results:
+        break
+    return results
+
+
+@pytest.mark.parametrize(
+    "leave",
+    [async_leave_loop, async_leave_context, async_leave_texts, async_cancel_task, async_leave_many],
+    ids=lambda function: function.__name__,
+)
+def test_leaving_cancels_on_the_server_async(served: Served, leave: Callable[[Any], Any]) -> None:
+    servicer, target = served
+
+    async def run() -> bool:
+        async with tandem.AsyncClient(target) as each:
+            left = await leave(each)
+            was_cancelled = await asyncio.to_thread(servicer.cancelled.wait, CALL_TIMEOUT_S)
+            del left
+            return was_cancelled
+
+    assert asyncio.run(run())
+
+
+def test_close_ends_a_stream_that_another_thread_reads(served: Served) -> None:
+    _, target = served
+    with tandem.Client(target) as each, futures.ThreadPoolExecutor(1) as pool:
+        stream = each.stream("hang")
+        reading = pool.submit(stream.completion)
+        stream.close()
+        assert type(reading.exception(CALL_TIMEOUT_S)) is tandem.RequestCancelledError
+
+
+def test_close_ends_a_stream_that_another_task_reads(served: Served) -> None:
+    async def run() -> BaseException | None:
+        async with tandem.AsyncClient(served[1]) as each:
+            stream = each.stream("hang")
+            reading = asyncio.create_task(stream.completion())
+            await asyncio.sleep(0)
+            stream.close()
+            await asyncio.wait([reading], timeout=CALL_TIMEOUT_S)
+            return reading.exception()
+
+    assert type(asyncio.run(run())) is tandem.RequestCancelledError
