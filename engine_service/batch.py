@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from tandem_kernels import decode_attention, prefill_attention
 
 from engine_service.plan import PrefillChunk
 from engine_service.sequence import Sequence
+from tandem_kernels import decode_attention, prefill_attention
 
 
 class Batch(Protocol):

@@ -32,7 +32,7 @@ class EngineConfig:
     kv_cache_mib: int = flag(1024, "memory of the KV cache", unit="MiB")
     num_blocks: int = flag(0, "blocks of the KV cache; 0 takes what kv-cache-mib holds", unit="blocks")
     prefix_caching: bool = flag(True, "reuse the KV cache of equal prompt beginnings")
-    num_threads: int = flag(0, "CPU threads of the model; 0 leaves the choice to torch", unit="threads")
+    num_threads: int = flag(0, "CPU threads of the model; 0 takes half of the cores", unit="threads")
     max_message_mib: int = flag(64, "largest message taken from a client", unit="MiB")
     grace_s: float = flag(30.0, "time that running sequences get after SIGTERM", unit="seconds")
     fake: bool = flag(False, "answer without weights: repeat the prompt at a set rate")

@@ -3,14 +3,13 @@
 import random
 from collections.abc import Iterator
 
-from tandem.engine.v1 import engine_pb2 as pb
-from tandem.v1 import common_pb2
-
 from engine_service.config import EngineConfig
 from engine_service.core_messages import EngineInfo
 from engine_service.plan import Load, StepColumns
 from engine_service.sampling_params import MAX_LOGPROBS, MAX_STOP_TOKEN_IDS, SamplingParams
 from engine_service.sequence import Logprobs, SequenceSpec
+from tandem.engine.v1 import engine_pb2 as pb
+from tandem.v1 import common_pb2
 from tandem_service.errors import ServiceError, Violation, invalid, unsupported
 from tandem_service.model_dir import Fingerprint
 from tandem_service.status import to_status

@@ -4,10 +4,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
-from tandem_kernels import softmax
 
 from engine_service.sequence import Logprobs, Sequence
 from engine_service.sequence_table import NO_TOKEN, SequenceTable
+from tandem_kernels import softmax
 
 # SplitMix64 (Steele, Lea and Flood, 2014), its constants as signed 64-bit integers.
 _GOLDEN = 0x9E3779B97F4A7C15 - (1 << 64)

@@ -6,13 +6,13 @@ import logging
 from collections.abc import AsyncIterator, Coroutine
 
 import grpc
-from tandem.engine.v1 import engine_pb2 as pb, engine_pb2_grpc
 
 from engine_service import conversion
 from engine_service.config import EngineConfig
 from engine_service.core_messages import EngineInfo
 from engine_service.engine import Engine
 from engine_service.session import ClientSession, Frames
+from tandem.engine.v1 import engine_pb2 as pb, engine_pb2_grpc
 from tandem_service import grpc_server
 from tandem_service.errors import MismatchError, ServiceError, UnavailableError, Violation, invalid
 from tandem_service.model_dir import Fingerprint

@@ -5,15 +5,19 @@ import contextlib
 import logging
 import signal
 from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
 
 import grpc
 from google.rpc import error_details_pb2  # noqa: F401  (reflection then describes error details to peers)
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from tandem_service.interceptor import ErrorInterceptor
 
 log = logging.getLogger("tandem")
+
+_HEALTH_SERVICE = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+_HealthState = health_pb2.HealthCheckResponse
 
 
 def options(max_message_bytes: int, *, shares_port: bool = False) -> list[tuple[str, int]]:
@@ -34,8 +38,11 @@ def options(max_message_bytes: int, *, shares_port: bool = False) -> list[tuple[
     ]
 
 
-class Health:
+class Health(health_pb2_grpc.HealthServicer):
     """The `grpc.health.v1` states of a server's services.
+
+    grpcio-health-checking's own servicer keeps watches open, so that a server that is watched stops
+    only when its whole grace time is over; here watches end with `end`.
 
     Attributes:
         address: Where the server listens, with the port that was chosen if none was asked for.
@@ -44,15 +51,45 @@ class Health:
     def __init__(self, services: Sequence[str]) -> None:
         """`services` are full names; the empty name stands for the server as a whole."""
         self.address = ""
-        self.servicer = health.aio.HealthServicer()
-        self._services = ["", *services]
+        self._services = {"", *services}
+        self._is_serving = False
+        self._is_ending = False
+        self._has_changed = asyncio.Event()
 
     async def set_serving(self, serving: bool) -> None:
         """Declares all services SERVING or NOT_SERVING."""
-        response = health_pb2.HealthCheckResponse
-        state = response.SERVING if serving else response.NOT_SERVING
-        for service in self._services:
-            await self.servicer.set(service, state)
+        self._is_serving = serving
+        self._has_changed.set()
+        self._has_changed = asyncio.Event()
+
+    async def end(self) -> None:
+        """Declares all services NOT_SERVING and ends the watches."""
+        self._is_ending = True
+        await self.set_serving(False)
+
+    async def Check(self, request: health_pb2.HealthCheckRequest, context: Any) -> _HealthState:  # noqa: N802
+        """See health.proto."""
+        if request.service not in self._services:
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"service: {request.service!r} is not served")
+        return self._response(request.service)
+
+    async def Watch(self, request: health_pb2.HealthCheckRequest, context: Any) -> None:  # noqa: N802
+        """See health.proto."""
+        last = None
+        while True:
+            response = self._response(request.service)
+            if response != last:
+                await context.write(response)
+                last = response
+            elif self._is_ending:
+                return
+            else:
+                await self._has_changed.wait()
+
+    def _response(self, service: str) -> _HealthState:
+        if service not in self._services:
+            return _HealthState(status=_HealthState.SERVICE_UNKNOWN)
+        return _HealthState(status=_HealthState.SERVING if self._is_serving else _HealthState.NOT_SERVING)
 
 
 @contextlib.asynccontextmanager
@@ -80,9 +117,8 @@ async def running_server(
     """
     server = grpc.aio.server(interceptors=[ErrorInterceptor()], options=list(server_options))
     health_state = Health(services)
-    await health_state.set_serving(False)
-    health_pb2_grpc.add_HealthServicer_to_server(health_state.servicer, server)
-    reflection.enable_server_reflection([*services, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+    health_pb2_grpc.add_HealthServicer_to_server(health_state, server)
+    reflection.enable_server_reflection([*services, _HEALTH_SERVICE, reflection.SERVICE_NAME], server)
     register(server)
     try:
         port = server.add_insecure_port(listen)
@@ -93,7 +129,7 @@ async def running_server(
     try:
         yield health_state
     finally:
-        await health_state.set_serving(False)
+        await health_state.end()
         await server.stop(grace_s)
 
 

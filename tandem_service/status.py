@@ -3,8 +3,8 @@
 import grpc
 from google.protobuf.any_pb2 import Any
 from google.protobuf.message import Message
-from tandem.v1 import error_pb2
 
+from tandem.v1 import error_pb2
 from tandem_service import errors
 
 STATUS_CODES: dict[type[errors.ServiceError], grpc.StatusCode] = {

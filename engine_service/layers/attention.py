@@ -2,12 +2,12 @@
 
 import torch
 import torch.nn.functional as F
-from tandem_kernels import rms_norm, rope, store_kv
 from torch import nn
 
 from engine_service.batch import Batch
 from engine_service.layers.parameter import parameter
 from engine_service.model_config import ModelConfig
+from tandem_kernels import rms_norm, rope, store_kv
 
 
 class Attention(nn.Module):

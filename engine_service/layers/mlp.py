@@ -2,11 +2,11 @@
 
 import torch
 import torch.nn.functional as F
-from tandem_kernels import silu_mul
 from torch import nn
 
 from engine_service.layers.parameter import parameter
 from engine_service.model_config import ModelConfig
+from tandem_kernels import silu_mul
 
 
 class MLP(nn.Module):

@@ -6,7 +6,6 @@ attention, `layers/attention.py` follows the configuration's `attention`.
 
 import torch
 import torch.nn.functional as F
-from tandem_kernels import add_rms_norm, embedding, rms_norm
 from torch import nn
 
 from engine_service.batch import Batch
@@ -16,6 +15,7 @@ from engine_service.layers.mlp import MLP
 from engine_service.layers.parameter import parameter
 from engine_service.layers.rotary import cos_sin_table
 from engine_service.model_config import ModelConfig
+from tandem_kernels import add_rms_norm, embedding, rms_norm
 
 
 class DecoderLayer(nn.Module):

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+
 from tandem_kernels import (
     add_rms_norm,
     decode_attention,

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
+from support.cli_process import TANDEM, TIMEOUT_S, environment, tandem
+from support.scripted_inference import ScriptedInference, Served, running
 from tandem.cli import chat, demo, generate, models, serve, services
 from tandem.v1 import common_pb2, inference_pb2
 from tandem_service import errors
-from tests.service.cli_process import TANDEM, TIMEOUT_S, environment, tandem
-from tests.service.scripted_inference import ScriptedInference, Served, running
 
 
 @pytest.fixture

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from support.cli_process import ROOT, TANDEM, TIMEOUT_S, environment
+from support.scripted_inference import running
 from tandem.cli import services
-from tests.service.cli_process import ROOT, TANDEM, TIMEOUT_S, environment
-from tests.service.scripted_inference import running
 
 STAND_IN = """
     import os, signal, sys, threading
     sys.path.insert(0, {root!r})
-    from tests.service.scripted_inference import ScriptedInference, running
+    from support.scripted_inference import ScriptedInference, running
 
     print("arguments:", __package__, *sys.argv[1:], flush=True)
     if os.environ.get("DYING") == __package__:
@@ -36,7 +36,7 @@ def stand_ins(tmp_path: Path) -> Path:
     for name in ("engine_service", "tokenizer_service"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").touch()
-        source = textwrap.dedent(STAND_IN).format(root=str(ROOT), timeout_s=TIMEOUT_S)
+        source = textwrap.dedent(STAND_IN).format(root=str(ROOT / "tests"), timeout_s=TIMEOUT_S)
         (tmp_path / name / "__main__.py").write_text(source)
     return tmp_path
 

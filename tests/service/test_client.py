@@ -10,9 +10,9 @@ import grpc
 import pytest
 
 import tandem
+from support.both_clients import both_ways
+from support.scripted_inference import ScriptedInference, Served, running
 from tandem_service import errors
-from tests.service.both_clients import both_ways
-from tests.service.scripted_inference import ScriptedInference, Served, running
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 import tandem
-from tests.service.both_clients import both_ways
-from tests.service.scripted_inference import ScriptedInference, Served, running
+from support.both_clients import both_ways
+from support.scripted_inference import ScriptedInference, Served, running
 
 CALL_TIMEOUT_S = 30.0
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import tandem
-from tests.service.scripted_inference import ScriptedInference, Served, running
+from support.scripted_inference import ScriptedInference, Served, running
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 import tandem
+from support.both_clients import both_ways, outcome_of, sync_call
+from support.scripted_inference import ScriptedInference, Served, running
 from tandem_service import errors
-from tests.service.both_clients import both_ways, outcome_of, sync_call
-from tests.service.scripted_inference import ScriptedInference, Served, running
 
 
 @pytest.fixture

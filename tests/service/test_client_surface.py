@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 import tandem
+from support.scripted_inference import ScriptedInference, Served, running
 from tandem import async_client, client
-from tests.service.scripted_inference import ScriptedInference, Served, running
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import time
 
 import grpc
 import pytest
+
 from engine_service.sampling_params import SamplingParams
 from engine_service.sequence import SequenceSpec
 from support.checkpoints import random_model, save

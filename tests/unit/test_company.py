@@ -3,11 +3,11 @@
 import random
 
 import pytest
-from support.checkpoints import random_model, save
-from support.local_core import LocalCore
 
 from engine_service.sampling_params import SamplingParams
 from engine_service.sequence import SequenceSpec
+from support.checkpoints import random_model, save
+from support.local_core import LocalCore
 
 VOCAB = 97
 PROMPT = tuple(random.Random(1).choices(range(VOCAB), k=37))

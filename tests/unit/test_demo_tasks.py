@@ -7,6 +7,8 @@ from random import Random
 
 import pytest
 from hypothesis import given, settings, strategies as st
+from tokenizers import Tokenizer
+
 from tandem_demo.text import arithmetic, copying, counting, extraction, reversing
 from tandem_demo.text.chats import GRADED_TASKS, TASKS, make_chat, make_exchanges
 from tandem_demo.text.grading import (
@@ -20,7 +22,6 @@ from tandem_demo.text.grading import (
 from tandem_demo.text.packing import ANSWER_MARK, PAD_MARK, ROW_LENGTHS, cut, make_rows
 from tandem_demo.text.split import Exchange
 from tandem_demo.text.tokenizer import BEGIN_ID, CHAT_TEMPLATE, END_ID, ROLE_IDS, encode_chat, train_tokenizer
-from tokenizers import Tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from support.checkpoints import greedy_ids, random_model, save
-from support.local_core import LocalCore
 
 from engine_service.sampling_params import SamplingParams
 from engine_service.sequence import SequenceSpec
+from support.checkpoints import greedy_ids, random_model, save
+from support.local_core import LocalCore
 
 GREEDY = SamplingParams(temperature=0.0)
 LLAMA3_ROPE = {

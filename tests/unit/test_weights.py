@@ -3,11 +3,11 @@
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from support.checkpoints import greedy_ids, random_model, save
-from support.local_core import LocalCore
 
 from engine_service.sampling_params import SamplingParams
 from engine_service.sequence import SequenceSpec
+from support.checkpoints import greedy_ids, random_model, save
+from support.local_core import LocalCore
 
 SPEC = SequenceSpec((3, 1, 4, 1, 5), 8, SamplingParams(temperature=0.0))
 

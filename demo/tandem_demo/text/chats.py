@@ -37,12 +37,12 @@ class Style:
 
 
 MIX = (
-    (arithmetic.TASK, 28),
-    (story_tasks.QUESTION_TASK, 17),
-    (extraction.TASK, 16),
-    (copying.TASK, 13),
-    (counting.TASK, 7),
-    (reversing.TASK, 12),
+    (arithmetic.TASK, 17),
+    (story_tasks.QUESTION_TASK, 34),
+    (extraction.TASK, 10),
+    (copying.TASK, 10),
+    (counting.TASK, 5),
+    (reversing.TASK, 17),
     (smalltalk.TASK, 4),
     (story_tasks.CREATIVE_TASK, 3),
 )

@@ -14,7 +14,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import tandem
-
 from tandem_demo import MODEL_DIR
 from tandem_demo.text.chats import Message
 from tandem_demo.text.grading import (

@@ -45,7 +45,7 @@ def parse_options() -> Options:
     add("--minutes", type=float, default=8.0, help="wall-clock time for everything, in minutes")
     add("--steps", type=int, default=0, help="training steps; 0: as many as the time allows")
     add("--batch", type=int, default=64, help="rows of 1024 tokens a step, or as many tokens in shorter rows")
-    add("--conversations", type=int, default=1_200_000, help="training conversations to make")
+    add("--conversations", type=int, default=1_800_000, help="training conversations to make")
     add("--data-seconds", type=float, default=80.0, help="longest time for making them, in seconds")
     add("--eval-seconds", type=float, default=50.0, help="time kept for evaluation, in seconds")
     add("--questions", type=int, default=200, help="held-out questions per task")
