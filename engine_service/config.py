@@ -14,7 +14,9 @@ class EngineConfig:
     """
 
     model: str = flag("demo", "model directory, Hugging Face hub id, or demo for the model that ships")
-    model_name: str = flag("", "name of the model for clients; empty takes the directory's name", unit="name")
+    model_name: str = flag(
+        "", "name of the model for clients; empty takes the last part of --model", unit="name"
+    )
     listen: str = flag("127.0.0.1:50052", "address to listen on, HOST:PORT or unix:PATH", unit="address")
     device: str = flag("auto", "device for weights and KV cache", choices=("auto", "cpu"))
     dtype: str = flag(

@@ -56,7 +56,7 @@ def build(config: EngineConfig, pipe: Connection) -> tuple[Core[Any], EngineInfo
         prefix_caching=config.prefix_caching,
     )
     info = EngineInfo(
-        model=config.model_name or directory.resolve().name,
+        model=config.model_name or model_dir.last_part(config.model),
         architecture=model_config.architecture,
         dtype=dtype,
         device=device,

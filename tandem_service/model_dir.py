@@ -45,6 +45,11 @@ def resolve(model: str, patterns: tuple[str, ...]) -> Path:
     return _from_hub(model, patterns)
 
 
+def last_part(model: str) -> str:
+    """The name that a model has where it was given none: the last part of its path or hub id."""
+    return model.rstrip("/").rpartition("/")[2] or model
+
+
 def _from_hub(model: str, patterns: tuple[str, ...]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError

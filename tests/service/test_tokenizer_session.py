@@ -1,0 +1,124 @@
+"""The tokenizer service's session with its engine: batches, losses, refusals; the engine is scripted."""
+
+import asyncio
+
+import grpc
+import pytest
+
+from support.scripted_engine import LENGTH, running_engine
+from support.small_tokenizers import byte_level, write_model_dir
+from support.tokenizer_fixture import encode, events_of, failure_of_call, generate_request, serving
+from tandem.engine.v1 import engine_pb2
+from tandem.v1 import common_pb2
+from tandem_service.errors import OverloadedError
+from tandem_service.status import to_status
+
+
+@pytest.fixture(scope="module")
+def model_dir(tmp_path_factory):
+    return write_model_dir(tmp_path_factory.mktemp("small"), byte_level())
+
+
+async def dog(link, submit):
+    await link.step(submit.sequence, encode("dog"), starts=True, finish=LENGTH)
+
+
+async def silent(link, submit):
+    """A script that never answers."""
+
+
+def text_of(events):
+    return "".join(event.delta.text for event in events)
+
+
+def test_what_waits_goes_to_the_engine_in_one_message(model_dir):
+    async def main():
+        async with serving(model_dir, dog) as found:
+            await events_of(found.stub.Generate(generate_request(n=64)))
+            return [len(command.submits) for command in found.engine.links[0].commands]
+
+    assert asyncio.run(main()) == [64]
+
+
+def test_an_engine_that_comes_back_gets_what_had_shown_nothing(model_dir):
+    async def main():
+        revived = False
+
+        async def script(link, submit):
+            if revived:
+                await dog(link, submit)
+            elif submit.sequence == 1:
+                await link.step(submit.sequence, encode("lost"), starts=True)
+
+        async with serving(model_dir, script, with_engine=False) as found:
+            async with running_engine(found.engine, found.engine_address):
+                await found.until_health(1)
+                shown = found.stub.Generate(generate_request())
+                assert (await anext(aiter(shown))).HasField("started")
+                hidden = found.stub.Generate(generate_request())
+                link = found.engine.links[0]
+                await link.until(lambda: sum(len(each.submits) for each in link.commands) == 2)
+            lost = await failure_of_call(shown)
+            await found.until_health(2)
+            refused = await failure_of_call(found.stub.Generate(generate_request()))
+            revived = True
+            async with running_engine(found.engine, found.engine_address):
+                events = await events_of(hidden)
+            return lost, refused, events
+
+    lost, refused, events = asyncio.run(main())
+    for code, error in (lost, refused):
+        assert code == grpc.StatusCode.UNAVAILABLE
+        assert error.retry_delay_s
+    assert text_of(events) == "dog"
+
+
+def test_what_waits_for_a_lost_engine_gives_up_in_time(model_dir):
+    async def main():
+        async with serving(model_dir, silent, with_engine=False, engine_timeout_s=0.1) as found:
+            async with running_engine(found.engine, found.engine_address):
+                await found.until_health(1)
+                waiting = found.stub.Generate(generate_request())
+                link = found.engine.links[0]
+                await link.until(lambda: bool(link.commands))
+            return await failure_of_call(waiting)
+
+    code, error = asyncio.run(main())
+    assert code == grpc.StatusCode.UNAVAILABLE
+    assert "0.1 s" in error.message
+
+
+def test_a_rejection_reaches_the_client_with_its_details(model_dir):
+    async def script(link, submit):
+        status = to_status(OverloadedError("the queue is full", retry_delay_s=2.5))
+        rejected = engine_pb2.Rejected(sequence=submit.sequence, status=status)
+        await link.send(engine_pb2.SessionResponse(rejected=rejected))
+
+    async def main():
+        async with serving(model_dir, script) as found:
+            return await failure_of_call(found.stub.Generate(generate_request()))
+
+    code, error = asyncio.run(main())
+    assert code == grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert (error.message, error.retry_delay_s) == ("the queue is full", 2.5)
+
+
+@pytest.mark.parametrize(
+    ("reason", "code"),
+    [
+        (common_pb2.FINISH_REASON_ERROR, grpc.StatusCode.INTERNAL),
+        (common_pb2.FINISH_REASON_DEADLINE, grpc.StatusCode.DEADLINE_EXCEEDED),
+        (common_pb2.FINISH_REASON_CANCELLED, grpc.StatusCode.UNAVAILABLE),
+    ],
+    ids=["error", "deadline", "engine-cancelled"],
+)
+def test_an_engines_failure_is_the_requests_status(model_dir, reason, code):
+    async def script(link, submit):
+        await link.step(submit.sequence, encode("dog"), starts=True)
+        await link.step(submit.sequence, finish=reason)
+
+    async def main():
+        async with serving(model_dir, script) as found:
+            return (await failure_of_call(found.stub.Generate(generate_request())))[0]
+
+    assert asyncio.run(main()) == code

@@ -1,0 +1,108 @@
+"""The tokenizer service's configuration and the bounds on requests."""
+
+from dataclasses import dataclass
+
+from tandem_service.flags import flag
+from tandem_service.model_dir import last_part
+
+
+@dataclass(frozen=True)
+class TokenizerServiceConfig:
+    """Flags of `python -m tokenizer_service`; every default is written here only."""
+
+    listen: str = flag("127.0.0.1:50051", "Address to listen on: HOST:PORT or unix:PATH.")
+    engine: str = flag("127.0.0.1:50052", "Address of the engine service: HOST:PORT or unix:PATH.")
+    model: str = flag("demo", "Model directory, Hugging Face hub id, or demo for the model that ships.")
+    model_name: str = flag("", "Name that clients know the model by; empty for the last part of --model.")
+    workers: int = flag(1, "Processes that share the port.", unit="processes")
+    is_worker: bool = flag(
+        False, "Whether --workers started this process: it shares the port and ends with its input."
+    )
+    encode_threads: int = flag(2, "Threads that encode long prompts.", unit="threads")
+    max_request_bytes: int = flag(16 * 1024 * 1024, "Largest request message.", unit="bytes")
+    max_requests: int = flag(4096, "Requests that one worker runs at once.", unit="requests")
+    max_requests_per_stream: int = flag(
+        1024, "Requests that one GenerateMany stream runs at once.", unit="requests"
+    )
+    max_stop_strings: int = flag(64, "Stop strings of one request.", unit="strings")
+    max_stop_string_chars: int = flag(256, "Length of one stop string.", unit="characters")
+    max_stop_token_ids: int = flag(64, "Stop token ids of one request.", unit="ids")
+    grace_s: float = flag(30.0, "Time that running requests get after SIGTERM.", unit="seconds")
+    engine_timeout_s: float = flag(
+        30.0, "Time that a request waits for a lost engine to come back.", unit="seconds"
+    )
+    default_temperature: float | None = flag(None, "Temperature of requests without one.")
+    default_top_p: float | None = flag(None, "top_p of requests without one.")
+    default_top_k: int | None = flag(None, "top_k of requests without one.", unit="tokens")
+    default_min_p: float | None = flag(None, "min_p of requests without one.")
+    default_repetition_penalty: float | None = flag(None, "Repetition penalty of requests without one.")
+
+    def __post_init__(self) -> None:
+        for name in (
+            "workers",
+            "encode_threads",
+            "max_request_bytes",
+            "max_requests",
+            "max_requests_per_stream",
+            "max_stop_string_chars",
+        ):
+            self._require_at_least(name, 1)
+        for name in ("max_stop_strings", "max_stop_token_ids", "grace_s", "engine_timeout_s"):
+            self._require_at_least(name, 0)
+        for name in ("listen", "engine", "model"):
+            if not getattr(self, name):
+                raise ValueError(f"{name} is empty")
+        if self.workers > 1:
+            self._require_shareable_port()
+
+    @property
+    def served_name(self) -> str:
+        """The model's name for clients."""
+        return self.model_name or last_part(self.model)
+
+    def _require_at_least(self, name: str, bound: int) -> None:
+        value = getattr(self, name)
+        if not value >= bound:
+            raise ValueError(f"{name}={value} must be at least {bound}")
+
+    def _require_shareable_port(self) -> None:
+        port = self.listen.rpartition(":")[2]
+        if self.listen.startswith("unix:") or not port.isdigit() or int(port) == 0:
+            raise ValueError(
+                f"workers={self.workers} needs a TCP port that they can share, not listen={self.listen!r}"
+            )
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The bounds on one request.
+
+    Attributes:
+        max_stop_strings: Stop strings.
+        max_stop_string_chars: Characters of one stop string.
+        max_stop_token_ids: Stop token ids.
+        max_request_bytes: Bytes of the message.
+        max_n: Answers to one prompt.
+        max_logprobs: Candidates of one log-probability entry.
+        max_logit_bias: Entries of logit_bias.
+        max_request_id_chars: Characters of a request's id.
+    """
+
+    max_stop_strings: int
+    max_stop_string_chars: int
+    max_stop_token_ids: int
+    max_request_bytes: int
+    max_n: int = 64
+    max_logprobs: int = 20
+    max_logit_bias: int = 300
+    max_request_id_chars: int = 256
+
+
+def limits_of(config: TokenizerServiceConfig) -> Limits:
+    """The bounds that a configuration sets."""
+    return Limits(
+        max_stop_strings=config.max_stop_strings,
+        max_stop_string_chars=config.max_stop_string_chars,
+        max_stop_token_ids=config.max_stop_token_ids,
+        max_request_bytes=config.max_request_bytes,
+    )

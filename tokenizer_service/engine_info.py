@@ -1,0 +1,42 @@
+"""What an engine says about itself, and what it is asked to run; free of protobuf."""
+
+from dataclasses import dataclass
+
+from tokenizer_service.request import Sampling
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """The model that an engine serves.
+
+    Attributes:
+        architecture: The checkpoint's architecture.
+        dtype: The type of the weights.
+        quantization: The scheme of the weights, or "".
+        context_length: The most tokens of prompt and answer together.
+        vocab_size: The number of token ids.
+        epoch: Changes with every start of the engine's core.
+    """
+
+    architecture: str
+    dtype: str
+    quantization: str
+    context_length: int
+    vocab_size: int
+    epoch: str
+
+
+@dataclass(frozen=True)
+class SequenceSpec:
+    """One sequence to run; the fields are those of tandem.engine.v1.SequenceSpec."""
+
+    token_ids: tuple[int, ...]
+    sampling: Sampling
+    seed: int | None
+    max_tokens: int
+    min_tokens: int
+    stop_token_ids: tuple[int, ...]
+    ignore_eos: bool
+    logprobs: int | None
+    prompt_logprobs: int | None
+    priority: int

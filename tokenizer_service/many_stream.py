@@ -1,0 +1,100 @@
+"""Many requests on one stream; one that fails leaves the others alone."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from tandem_service.errors import (
+    DuplicateRequestError,
+    OverloadedError,
+    ServiceError,
+    UnavailableError,
+    Violation,
+    invalid,
+)
+from tandem_service.interceptor import failure_of
+from tokenizer_service.events import Event
+from tokenizer_service.model import Model
+from tokenizer_service.request import Request
+from tokenizer_service.running_request import RunningRequest
+from tokenizer_service.slots import Slots
+
+_RETRY_DELAY_S = 1.0
+
+Write = Callable[[str, Event | ServiceError], Awaitable[None]]
+
+
+class ManyStream:
+    """The running requests of one GenerateMany call."""
+
+    def __init__(
+        self, model: Model, all_slots: Slots, capacity: int, deadline_s: float | None, write: Write
+    ) -> None:
+        """`all_slots` bounds the worker, `capacity` this stream; the deadline is on the loop's clock."""
+        self._model = model
+        self._all_slots = all_slots
+        self._capacity = capacity
+        self._deadline_s = deadline_s
+        self._write = write
+        self._is_ending = False
+        self._may_write = asyncio.Lock()
+        self._running: dict[str, RunningRequest] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self, request: Request) -> None:
+        """Starts a request; what is wrong with it becomes its failure."""
+        request_id = request.request_id or ""
+        failure = self._refusal(request_id)
+        if failure is not None:
+            await self._send(request_id, failure)
+            return
+        running = self._running[request_id] = RunningRequest(self._model, self._deadline_s)
+        task = asyncio.create_task(self._serve(running, request, request_id))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def cancel(self, request_id: str) -> None:
+        """Cancels a request; one that has ended is left alone."""
+        if request_id in self._running:
+            self._running[request_id].cancel()
+
+    async def drain(self) -> None:
+        """Waits until all requests have ended, and refuses more."""
+        self._is_ending = True
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def close(self) -> None:
+        """Cancels all requests, without a word."""
+        for task in self._tasks:
+            task.cancel()
+
+    def _refusal(self, request_id: str) -> ServiceError | None:
+        if not request_id:
+            return invalid(Violation("request_id", "is empty; requests of GenerateMany need one"))
+        if request_id in self._running:
+            return DuplicateRequestError(f"request_id: {request_id!r} is running on this stream")
+        if self._is_ending:
+            return UnavailableError("this worker is shutting down", retry_delay_s=_RETRY_DELAY_S)
+        if len(self._running) >= self._capacity:
+            message = f"this stream runs max_requests_per_stream={self._capacity} requests already"
+            return OverloadedError(message, retry_delay_s=_RETRY_DELAY_S)
+        return None
+
+    async def _serve(self, running: RunningRequest, request: Request, request_id: str) -> None:
+        try:
+            failure = await failure_of(self._run(running, request, request_id), "GenerateMany")
+        finally:
+            del self._running[request_id]
+        if failure is not None:
+            await self._send(request_id, failure)
+
+    async def _run(self, running: RunningRequest, request: Request, request_id: str) -> None:
+        async def write(event: Event) -> None:
+            await self._write(request_id, event)
+
+        with self._all_slots.taken():
+            await running.run(request, write, self._may_write)
+
+    async def _send(self, request_id: str, failure: ServiceError) -> None:
+        async with self._may_write:
+            await self._write(request_id, failure)

@@ -1,0 +1,112 @@
+"""Protobuf of the public contract to plain requests."""
+
+from typing import Any
+
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
+from google.protobuf.struct_pb2 import Struct
+
+from tandem.v1 import common_pb2, inference_pb2
+from tokenizer_service.request import Chat, ChatMessage, Input, Output, Request, SamplingFields, Stop
+
+_UNSERVED = ("response_format", "adapter", "first_token_timeout", "resume")
+_SCALAR_SAMPLING = (
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "repetition_penalty",
+    "presence_penalty",
+    "frequency_penalty",
+    "seed",
+)
+
+
+def from_request(message: inference_pb2.GenerateRequest) -> Request:
+    """A request as it was sent; nothing is checked."""
+    return Request(
+        request_id=_optional(message, "request_id"),
+        model=_optional(message, "model"),
+        input=from_input(message),
+        num_images=len(message.images),
+        sampling=_sampling(message.sampling),
+        stop=_stop(message.stop),
+        output=_output(message.output),
+        n=message.n if message.HasField("n") else 1,
+        priority=message.priority,
+        unserved=tuple(name for name in _UNSERVED if message.HasField(name)),
+    )
+
+
+def from_input(message: inference_pb2.GenerateRequest | inference_pb2.TokenizeRequest) -> Input | None:
+    """The input that is set, or None."""
+    kind = message.WhichOneof("input")
+    if kind == "prompt":
+        return message.prompt
+    if kind == "chat":
+        return _chat(message.chat)
+    if kind == "token_ids" and isinstance(message, inference_pb2.GenerateRequest):
+        return tuple(message.token_ids.ids)
+    return None
+
+
+def _optional(message: Message, name: str) -> Any:
+    return getattr(message, name) if message.HasField(name) else None
+
+
+def _chat(chat: inference_pb2.Chat) -> Chat:
+    return Chat(
+        messages=tuple(_chat_message(each) for each in chat.messages),
+        add_generation_prompt=_optional(chat, "add_generation_prompt"),
+        continue_final_message=_optional(chat, "continue_final_message"),
+        tools=tuple(_plain(each) for each in chat.tools),
+        template_variables=_plain(chat.template_variables),
+    )
+
+
+def _chat_message(message: inference_pb2.ChatMessage) -> ChatMessage:
+    return ChatMessage(
+        role=message.role,
+        text="".join(part.text for part in message.content),
+        image_parts=tuple(i for i, part in enumerate(message.content) if part.HasField("image")),
+    )
+
+
+def _plain(struct: Struct) -> dict[str, Any]:
+    values: dict[str, Any] = MessageToDict(struct)
+    return {name: _with_integers(value) for name, value in values.items()}
+
+
+def _with_integers(value: Any) -> Any:
+    """A Struct knows only floats; templates print 3 and 3.0 differently."""
+    if isinstance(value, dict):
+        return {name: _with_integers(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_with_integers(each) for each in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _sampling(sampling: common_pb2.Sampling) -> SamplingFields:
+    scalars = {name: _optional(sampling, name) for name in _SCALAR_SAMPLING}
+    return SamplingFields(**scalars, logit_bias=dict(sampling.logit_bias))
+
+
+def _stop(stop: inference_pb2.Stop) -> Stop:
+    return Stop(
+        max_tokens=_optional(stop, "max_tokens"),
+        min_tokens=stop.min_tokens,
+        strings=tuple(stop.strings),
+        token_ids=tuple(stop.token_ids),
+        ignore_eos=stop.ignore_eos,
+        include_stop=stop.include_stop,
+    )
+
+
+def _output(output: inference_pb2.Output) -> Output:
+    return Output(
+        logprobs=_optional(output, "logprobs"),
+        prompt_logprobs=_optional(output, "prompt_logprobs"),
+        token_ids=output.token_ids,
+        echo=output.echo,
+        special_tokens=output.special_tokens,
+    )

@@ -1,0 +1,141 @@
+"""The servicer of tandem.v1.Inference."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+
+from tandem.v1 import inference_pb2, inference_pb2_grpc
+from tandem_service.errors import ServiceError, UnavailableError, Violation, invalid
+from tokenizer_service.detokenizer import decode
+from tokenizer_service.events import Event
+from tokenizer_service.many_stream import ManyStream
+from tokenizer_service.model import Model
+from tokenizer_service.request import Chat
+from tokenizer_service.request_conversion import from_input, from_request
+from tokenizer_service.response_conversion import to_many_response, to_model, to_response
+from tokenizer_service.running_request import RunningRequest
+from tokenizer_service.slots import Slots
+from tokenizer_service.validation import chat_violations, model_violations, token_id_violations
+
+SERVICE = "tandem.v1.Inference"
+_RETRY_DELAY_S = 1.0
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class InferenceServicer(inference_pb2_grpc.InferenceServicer):
+    """Answers requests.
+
+    The streaming methods are coroutines that write, not generators: when a call is cancelled they are
+    interrupted where they wait, and so end the engine's work at once.
+    """
+
+    def __init__(self, model: Model, max_requests: int, max_requests_per_stream: int) -> None:
+        """`max_requests` bounds all calls together."""
+        self._model = model
+        self._slots = Slots(max_requests)
+        self._max_requests_per_stream = max_requests_per_stream
+        self._is_draining = asyncio.Event()
+
+    def drain(self) -> None:
+        """Lets streams take no more requests, and end with those that run."""
+        self._is_draining.set()
+
+    async def Generate(  # type: ignore[override]  # noqa: N802
+        self, request: inference_pb2.GenerateRequest, context: Context
+    ) -> None:
+        """See inference.proto."""
+        plain = from_request(request)
+        request_id = plain.request_id or uuid.uuid4().hex
+
+        async def write(event: Event) -> None:
+            await context.write(to_response(request_id, event))
+
+        with self._slots.taken():
+            await RunningRequest(self._model, _deadline_s(context)).run(plain, write, asyncio.Lock())
+
+    async def GenerateMany(  # type: ignore[override]  # noqa: N802
+        self, requests: AsyncIterator[inference_pb2.GenerateManyRequest], context: Context
+    ) -> None:
+        """See inference.proto."""
+
+        async def write(request_id: str, event: Event | ServiceError) -> None:
+            await context.write(to_many_response(request_id, event))
+
+        capacity = self._max_requests_per_stream
+        stream = ManyStream(self._model, self._slots, capacity, _deadline_s(context), write)
+        reading = asyncio.create_task(_read_commands(requests, stream))
+        draining = asyncio.create_task(self._is_draining.wait())
+        try:
+            await asyncio.wait({reading, draining}, return_when=asyncio.FIRST_COMPLETED)
+            if reading.done():
+                reading.result()
+            await stream.drain()
+            if not reading.done():
+                raise UnavailableError("this worker is shutting down", retry_delay_s=_RETRY_DELAY_S)
+        finally:
+            reading.cancel()
+            draining.cancel()
+            stream.close()
+
+    async def Tokenize(  # noqa: N802
+        self, request: inference_pb2.TokenizeRequest, context: Context
+    ) -> inference_pb2.TokenizeResponse:
+        """See inference.proto."""
+        model = self._model
+        value = from_input(request)
+        violations = model_violations(request.model, model.name)
+        if value is None:
+            violations.append(Violation("prompt", "one of prompt, chat must be set"))
+        elif isinstance(value, Chat):
+            violations += chat_violations(value, model.name)
+        if violations or value is None:
+            raise invalid(*violations)
+        adds = request.add_special_tokens if request.HasField("add_special_tokens") else True
+        prompt = await model.encode(value, add_special_tokens=adds)
+        return inference_pb2.TokenizeResponse(
+            token_ids=prompt.token_ids,
+            tokens=[model.tokenizer.table.piece(token) for token in prompt.token_ids],
+            text=prompt.text,
+            context_length=model.info.context_length,
+        )
+
+    async def Detokenize(  # noqa: N802
+        self, request: inference_pb2.DetokenizeRequest, context: Context
+    ) -> inference_pb2.DetokenizeResponse:
+        """See inference.proto."""
+        model = self._model
+        violations = [
+            *model_violations(request.model, model.name),
+            *token_id_violations("token_ids", request.token_ids, model.info.vocab_size),
+        ]
+        if violations:
+            raise invalid(*violations)
+        text = decode(model.tokenizer.table, request.token_ids, special_tokens=request.special_tokens)
+        return inference_pb2.DetokenizeResponse(text=text)
+
+    async def ListModels(  # noqa: N802
+        self, request: inference_pb2.ListModelsRequest, context: Context
+    ) -> inference_pb2.ListModelsResponse:
+        """See inference.proto."""
+        model = self._model
+        entry = to_model(model.name, model.info, model.template.exists, model.limits, model.defaults)
+        return inference_pb2.ListModelsResponse(models=[entry])
+
+
+async def _read_commands(
+    requests: AsyncIterator[inference_pb2.GenerateManyRequest], stream: ManyStream
+) -> None:
+    async for message in requests:
+        if message.WhichOneof("command") == "cancel":
+            stream.cancel(message.cancel.request_id)
+        else:
+            await stream.start(from_request(message.generate))
+
+
+def _deadline_s(context: Context) -> float | None:
+    """When the call ends, on the loop's clock; None if the client set no deadline."""
+    remaining_s = context.time_remaining()
+    return None if remaining_s is None else asyncio.get_running_loop().time() + remaining_s

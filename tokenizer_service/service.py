@@ -1,0 +1,98 @@
+"""One worker of the tokenizer service, from loading to draining."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+import grpc
+
+from tandem.v1.inference_pb2_grpc import add_InferenceServicer_to_server
+from tandem_service.grpc_server import Health, options, running_server, wait_for_termination
+from tandem_service.model_dir import resolve
+from tokenizer_service.chat import ChatTemplate
+from tokenizer_service.config import TokenizerServiceConfig, limits_of
+from tokenizer_service.engine_session import EngineSession
+from tokenizer_service.model import Model
+from tokenizer_service.sampling_defaults import load_defaults
+from tokenizer_service.server import SERVICE, InferenceServicer
+from tokenizer_service.tokenizer import FILES, load_tokenizer
+
+log = logging.getLogger("tandem.tokenizer")
+
+
+async def serve(
+    config: TokenizerServiceConfig,
+    until: Callable[[], Awaitable[None]] = wait_for_termination,
+    on_listening: Callable[[str], None] = lambda address: None,
+) -> None:
+    """Serves until told to end, then lets running requests finish.
+
+    Args:
+        config: The service's configuration.
+        until: Returns when the service shall end.
+        on_listening: Called once, with the address.
+
+    Raises:
+        ValueError: The model cannot be loaded, or the address cannot be listened on.
+        MismatchError: The engine's model does not belong to the tokenizer.
+    """
+    changes: asyncio.Queue[bool] = asyncio.Queue()
+    model = load_model(config, changes.put_nowait)
+    servicer = InferenceServicer(model, config.max_requests, config.max_requests_per_stream)
+
+    def register(server: grpc.aio.Server) -> None:
+        add_InferenceServicer_to_server(servicer, server)
+
+    server_options = options(config.max_request_bytes, shares_port=config.is_worker)
+    session = asyncio.create_task(model.session.run())
+    try:
+        async with running_server(
+            config.listen, [SERVICE], register, server_options, config.grace_s
+        ) as health:
+            on_listening(health.address)
+            await _serve_until(until, session, _follow(changes, health))
+            servicer.drain()
+    finally:
+        session.cancel()
+
+
+def load_model(config: TokenizerServiceConfig, on_connection: Callable[[bool], None]) -> Model:
+    """Reads what the service needs of a model.
+
+    Args:
+        config: The service's configuration.
+        on_connection: Hears whether the engine is there, at every change.
+
+    Raises:
+        ValueError: The model cannot be loaded.
+    """
+    directory = resolve(config.model, FILES)
+    tokenizer = load_tokenizer(directory, config.encode_threads)
+    return Model(
+        name=config.served_name,
+        tokenizer=tokenizer,
+        template=ChatTemplate(tokenizer.source),
+        defaults=load_defaults(directory, config),
+        limits=limits_of(config),
+        session=EngineSession(config.engine, tokenizer.fingerprint, config.engine_timeout_s, on_connection),
+    )
+
+
+async def _serve_until(
+    until: Callable[[], Awaitable[None]], session: "asyncio.Task[None]", following: Awaitable[None]
+) -> None:
+    """Returns with `until`, or raises what ended the session."""
+    ending, follower = asyncio.ensure_future(until()), asyncio.ensure_future(following)
+    try:
+        await asyncio.wait({ending, session}, return_when=asyncio.FIRST_COMPLETED)
+        if session.done():
+            session.result()
+    finally:
+        ending.cancel()
+        follower.cancel()
+
+
+async def _follow(changes: "asyncio.Queue[bool]", health: Health) -> None:
+    """The service's health is the engine's presence."""
+    while True:
+        await health.set_serving(await changes.get())

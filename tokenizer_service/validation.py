@@ -1,0 +1,185 @@
+"""The bounds on a request's fields. Every violation is reported, in the order of the fields."""
+
+import math
+from collections.abc import Iterator, Sequence
+
+from tandem_service.errors import Violation, invalid, unsupported
+from tokenizer_service.config import Limits
+from tokenizer_service.engine_info import EngineInfo
+from tokenizer_service.request import Chat, Input, Output, Request, SamplingFields, Stop, input_field
+
+
+def check_request(request: Request, model: str, limits: Limits, info: EngineInfo) -> None:
+    """Checks everything that can be checked before the prompt is encoded.
+
+    Raises:
+        InvalidRequestError: Fields are wrong; all of them are named.
+        UnsupportedError: A set field is not served.
+    """
+    violations = [
+        *_request_id(request.request_id, limits),
+        *model_violations(request.model, model),
+        *_input(request.input, model, info.vocab_size),
+        *_images(request, model),
+        *sampling_violations(request.sampling, info.vocab_size, limits.max_logit_bias),
+        *_stop(request.stop, limits, info.vocab_size),
+        *_output(request.output, limits),
+        *_between("n", request.n, 1, limits.max_n),
+        *_between("priority", request.priority, -100, 100),
+    ]
+    if violations:
+        raise invalid(*violations)
+    for field in request.unserved:
+        raise unsupported(field, "this service does not serve it")
+
+
+def check_lengths(value: Input, num_tokens: int, stop: Stop, context_length: int) -> int:
+    """Checks the prompt's length and gives the most tokens that the answer may have.
+
+    Raises:
+        InvalidRequestError: The prompt is empty or too long, or max_tokens does not fit behind it.
+    """
+    field = input_field(value)
+    if num_tokens == 0:
+        raise invalid(Violation(field, "has no tokens; at least 1 is needed"))
+    if num_tokens > context_length - 1:
+        bound = f"at most {context_length - 1} fit the context length {context_length}"
+        raise invalid(Violation(field, f"has {num_tokens} tokens; {bound} with 1 token of answer"))
+    room = context_length - num_tokens
+    if stop.max_tokens is not None and stop.max_tokens > room:
+        bound = f"at most {room} are left by {num_tokens} prompt tokens of context length {context_length}"
+        raise invalid(Violation("stop.max_tokens", f"{stop.max_tokens}; {bound}"))
+    return room if stop.max_tokens is None else stop.max_tokens
+
+
+def model_violations(sent: str | None, model: str) -> list[Violation]:
+    """Whether the request names another model than the one that is served."""
+    if not sent or sent == model:
+        return []
+    return [Violation("model", f"{_shown(sent)} is not served; the only model is {model!r}")]
+
+
+def chat_violations(chat: Chat, model: str) -> Iterator[Violation]:
+    """What is wrong with a conversation before its template sees it."""
+    if not chat.messages:
+        yield Violation("chat.messages", "is empty; at least 1 message is needed")
+    for i, message in enumerate(chat.messages):
+        if not message.role:
+            yield Violation(f"chat.messages[{i}].role", "is empty")
+        for j in message.image_parts:
+            path = f"chat.messages[{i}].content[{j}].image"
+            yield Violation(path, f"model {model!r} takes no images")
+    if chat.add_generation_prompt and chat.continue_final_message:
+        yield Violation(
+            "chat.continue_final_message", "true excludes add_generation_prompt: true; set one of them"
+        )
+
+
+def token_id_violations(field: str, ids: Sequence[int], vocab_size: int) -> Iterator[Violation]:
+    """The first id that is not in the vocabulary."""
+    if max(ids, default=0) < vocab_size:
+        return
+    for i, token in enumerate(ids):
+        if token >= vocab_size:
+            yield Violation(f"{field}[{i}]", f"{token} is not below the vocabulary size {vocab_size}")
+            return
+
+
+def sampling_violations(
+    sampling: SamplingFields, vocab_size: int, max_logit_bias: int = 0
+) -> list[Violation]:
+    """What is wrong with sampling fields; those left out are right."""
+    return [
+        *_between("sampling.temperature", sampling.temperature, 0, 100),
+        *_above_zero("sampling.top_p", sampling.top_p, 1),
+        *_at_least("sampling.top_k", sampling.top_k, 0),
+        *_between("sampling.min_p", sampling.min_p, 0, 1),
+        *_above_zero("sampling.repetition_penalty", sampling.repetition_penalty, 10),
+        *_between("sampling.presence_penalty", sampling.presence_penalty, -2, 2),
+        *_between("sampling.frequency_penalty", sampling.frequency_penalty, -2, 2),
+        *_logit_bias(sampling, vocab_size, max_logit_bias),
+    ]
+
+
+def _request_id(request_id: str | None, limits: Limits) -> Iterator[Violation]:
+    bound = limits.max_request_id_chars
+    if request_id is not None and not 1 <= len(request_id) <= bound:
+        yield Violation("request_id", f"has {len(request_id)} characters; must have 1 to {bound}")
+
+
+def _input(value: Input | None, model: str, vocab_size: int) -> Iterator[Violation]:
+    if value is None:
+        yield Violation("prompt", "one of prompt, chat, token_ids must be set")
+    elif isinstance(value, Chat):
+        yield from chat_violations(value, model)
+    elif not value:
+        yield Violation(input_field(value), "is empty")
+    elif not isinstance(value, str):
+        yield from token_id_violations("token_ids.ids", value, vocab_size)
+
+
+def _images(request: Request, model: str) -> Iterator[Violation]:
+    if request.num_images:
+        yield Violation("images", f"{request.num_images} sent; model {model!r} takes no images")
+
+
+def _logit_bias(sampling: SamplingFields, vocab_size: int, max_entries: int) -> Iterator[Violation]:
+    if len(sampling.logit_bias) > max_entries:
+        yield Violation("sampling.logit_bias", f"{len(sampling.logit_bias)} entries; at most {max_entries}")
+        return
+    for token, bias in sampling.logit_bias.items():
+        field = f"sampling.logit_bias[{token}]"
+        if not 0 <= token < vocab_size:
+            yield Violation(field, f"the key is not a token id below the vocabulary size {vocab_size}")
+        yield from _between(field, bias, -100, 100)
+
+
+def _stop(stop: Stop, limits: Limits, vocab_size: int) -> Iterator[Violation]:
+    yield from _at_least("stop.max_tokens", stop.max_tokens, 1)
+    yield from _at_least("stop.min_tokens", stop.min_tokens, 0)
+    if stop.max_tokens is not None and stop.min_tokens > stop.max_tokens >= 1:
+        yield Violation("stop.min_tokens", f"{stop.min_tokens} is above stop.max_tokens {stop.max_tokens}")
+    yield from _stop_strings(stop.strings, limits)
+    if len(stop.token_ids) > limits.max_stop_token_ids:
+        yield Violation("stop.token_ids", f"{len(stop.token_ids)} ids; at most {limits.max_stop_token_ids}")
+    else:
+        yield from token_id_violations("stop.token_ids", stop.token_ids, vocab_size)
+
+
+def _stop_strings(strings: Sequence[str], limits: Limits) -> Iterator[Violation]:
+    if len(strings) > limits.max_stop_strings:
+        yield Violation("stop.strings", f"{len(strings)} strings; at most {limits.max_stop_strings}")
+        return
+    for i, string in enumerate(strings):
+        if not 1 <= len(string) <= limits.max_stop_string_chars:
+            bound = f"must have 1 to {limits.max_stop_string_chars}"
+            yield Violation(f"stop.strings[{i}]", f"has {len(string)} characters; {bound}")
+
+
+def _output(output: Output, limits: Limits) -> Iterator[Violation]:
+    yield from _between("output.logprobs", output.logprobs, 0, limits.max_logprobs)
+    yield from _between("output.prompt_logprobs", output.prompt_logprobs, 0, limits.max_logprobs)
+
+
+def _between(field: str, value: float | None, low: float, high: float) -> Iterator[Violation]:
+    """Not a number is never in between."""
+    if value is not None and not low <= value <= high:
+        yield Violation(field, f"{_number(value)} is not in [{low}, {high}]")
+
+
+def _above_zero(field: str, value: float | None, high: float) -> Iterator[Violation]:
+    if value is not None and not 0 < value <= high:
+        yield Violation(field, f"{_number(value)} is not in (0, {high}]")
+
+
+def _at_least(field: str, value: int | None, low: int) -> Iterator[Violation]:
+    if value is not None and value < low:
+        yield Violation(field, f"{value} is below {low}")
+
+
+def _number(value: float) -> str:
+    return f"{value:g}" if math.isfinite(value) else str(value)
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= 80 else text[:77] + "...")
