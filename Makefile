@@ -5,7 +5,7 @@ INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint con
 	$${PIP_FIND_LINKS:+--find-links $$PIP_FIND_LINKS}
 ROOMS := tandem_service tokenizer_service engine_service tandem_kernels tandem_demo tandem
 
-.PHONY: demo test check lint types imports protos protos-check wheel-smoke clean
+.PHONY: demo test check lint types tree protos protos-check wheel-smoke clean
 
 demo: .venv/serve.stamp  ## start both services with the demo model, ask it something, stop
 	$(BIN)/tandem demo
@@ -18,11 +18,15 @@ check: lint types protos-check  ## what must hold besides the tests
 lint: .venv/dev.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/python .ci/readme_tree.py --check
 	$(BIN)/buf lint protos
 	$(BIN)/buf format --diff --exit-code protos
 
 types: .venv/dev.stamp
 	$(BIN)/mypy $(addprefix -p ,$(ROOMS))
+
+tree:  ## rewrite the README's file tree
+	python3 .ci/readme_tree.py
 
 protos:  ## regenerate the committed stubs
 	bash protos/generate.sh clients

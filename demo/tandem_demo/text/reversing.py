@@ -1,7 +1,7 @@
 """Reversing lists of words, digits, and the letters of a word.
 
-Held out are the contents that are reversed. Letters are written with spaces: "Spell fox backwards." gives
-"x o f".
+Held out are the contents that are reversed, except single listed words. Letters are written with spaces:
+"Spell fox backwards." gives "x o f".
 """
 
 from random import Random
@@ -46,10 +46,15 @@ def make_digits(rng: Random) -> Exchange:
 
 
 def make_letters(rng: Random) -> Exchange:
-    """Spell a word, forwards or backwards."""
-    word = words.made_up_word(rng) if rng.random() < 0.5 else words.word(rng)
+    """Spell a word, forwards or backwards.
+
+    Listed words are never held out: many are one token, whose letters can only be learnt by heart.
+    """
+    is_listed = rng.random() < 0.5
+    word = rng.choice(words.ALL_WORDS) if is_listed else words.made_up_word(rng)
     frames, letters = (SPELL, word) if rng.random() < 0.4 else (SPELL_BACKWARDS, word[::-1])
-    return Exchange(TASK, rng.choice(frames).format(word=word), " ".join(letters), f"spell {word}")
+    key = "" if is_listed else f"spell {word}"
+    return Exchange(TASK, rng.choice(frames).format(word=word), " ".join(letters), key)
 
 
 def make(rng: Random) -> Exchange:

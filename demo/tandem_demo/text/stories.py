@@ -50,10 +50,10 @@ class Story:
     key: str
 
 
-def make_cast(rng: Random, hero_kind: str = "", hero: str = "") -> Cast:
-    """Draw a cast; `hero_kind` and `hero` fix what the hero is and is called."""
+def make_cast(rng: Random, hero_kind: str = "", hero: str = "", friend: str = "") -> Cast:
+    """Draw a cast; `hero_kind`, `hero` and `friend` fix what the hero is, and the names."""
     hero = hero or words.name(rng)
-    friend = words.name(rng)
+    friend = friend or words.name(rng)
     while friend == hero:
         friend = words.name(rng)
     kinds = rng.sample(words.ANIMALS, 2)

@@ -62,11 +62,13 @@ def draw_questions(rng: Random, held_out: bool) -> list[Exchange]:
 def make_new_story(rng: Random) -> Exchange:
     """A request for a story about an animal, which the story opens with."""
     kind = words.made_up_word(rng) if rng.random() < 0.1 else rng.choice(words.ANIMALS)
-    hero = words.name(rng)
-    cast = make_cast(rng, kind, hero)
     who = with_article(kind)
+    # Heroes and friends have names of their own, so that the likeliest name never makes two into one.
+    hero = rng.choice(words.NAMES[::2])
     if rng.random() < 0.25:
+        hero = words.made_up_word(rng).capitalize() if rng.random() < 0.4 else hero
         who = f"{who} named {hero}"
+    cast = make_cast(rng, kind, hero, rng.choice(words.NAMES[1::2]))
     question = rng.choice(REQUESTS).format(who=who)
     if rng.random() < 0.1:
         question = rng.choice(("Tell me a story.", "Tell me a story", "Write a story."))
