@@ -130,13 +130,24 @@ def test_ctrl_c_cancels_the_answer_and_not_the_chat(served: Served) -> None:
     terminal.wait_for("cancelled]")
     assert servicer.cancelled.wait(TIMEOUT_S)
     terminal.wait_for("> ")
-    terminal.type(CTRL_C)
-    terminal.wait_for("> ")
     terminal.type("and now\n")
     terminal.wait_for("and now .")
     terminal.wait_for("> ")
     terminal.type(CTRL_D)
     assert terminal.status() == 0
+
+
+def test_ctrl_c_at_the_prompt_does_not_end_the_chat(monkeypatch: pytest.MonkeyPatch) -> None:
+    typed: list[str | BaseException] = [KeyboardInterrupt(), "one", KeyboardInterrupt(), " two ", EOFError()]
+
+    def read(prompt: str) -> str:
+        line = typed.pop(0)
+        if isinstance(line, BaseException):
+            raise line
+        return line
+
+    monkeypatch.setattr("builtins.input", read)
+    assert list(chat.typed_lines()) == ["one", "two"]
 
 
 def test_a_failed_answer_does_not_end_an_interactive_chat(served: Served) -> None:

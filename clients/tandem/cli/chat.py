@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     is_interactive = sys.stdin.isatty()
     with Client(arguments.target, generate_timeout=arguments.timeout) as client:
         chat = _Chat(client, arguments)
-        lines = _typed_lines() if is_interactive else _piped_lines()
+        lines = typed_lines() if is_interactive else piped_lines()
         for line in lines:
             if line == "/quit":
                 break
@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _typed_lines() -> Iterator[str]:
+def typed_lines() -> Iterator[str]:
     """Lines of a terminal, with editing and a history where Python has them; ends with Ctrl-D."""
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401 (being imported is all it takes)
@@ -74,7 +74,8 @@ def _typed_lines() -> Iterator[str]:
             yield line
 
 
-def _piped_lines() -> Iterator[str]:
+def piped_lines() -> Iterator[str]:
+    """Lines of a pipe or a file."""
     for line in sys.stdin:
         if line.strip():
             yield line.strip()
