@@ -109,9 +109,11 @@ def decode_attention(
 ) -> torch.Tensor:  # [B, H, D]
     """Attention of each sequence's newest token to its context."""
     longest = int(context_lens.max())
-    keys = _gather(k_cache, block_tables, longest)
-    values = _gather(v_cache, block_tables, longest)
     mask = torch.arange(longest, device=q.device) < context_lens.unsqueeze(1)
+    # Slots past a context hold anything, NaN too, which a weight of 0 would not silence.
+    is_unseen = ~mask[:, :, None, None]
+    keys = _gather(k_cache, block_tables, longest).masked_fill(is_unseen, 0)
+    values = _gather(v_cache, block_tables, longest).masked_fill(is_unseen, 0)
     return _attend(q.unsqueeze(1), keys, values, mask[:, None, None, :], scale)[:, 0]
 
 
