@@ -17,8 +17,8 @@ from tandem_demo.text.grading import as_table
 from tandem_demo.text.model import CONTEXT_LENGTH, load_model, make_model, save_checkpoint
 from tandem_demo.text.packing import Rows
 from tandem_demo.text.tokenizer import train_tokenizer
-from tandem_demo.text.train import Options
 from tandem_demo.text.trainer import Progress, TrainConfig, train, warm_up
+from tandem_demo.text.training_options import Options
 
 
 def run(options: Options) -> None:
