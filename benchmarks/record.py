@@ -4,6 +4,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,9 +23,14 @@ def write_result(name: str, figures: dict[str, Any]) -> Path:
     """
     result = {
         "name": name,
-        "command": " ".join(["python", *sys.argv]),
-        "commit": _git("rev-parse", "HEAD") + ("+changes" if _git("status", "--porcelain", "-uno") else ""),
-        "machine": {"cpu": _cpu_model(), "cores": os.cpu_count(), "system": platform.platform(terse=True)},
+        "command": " ".join(["python", *sys.orig_argv[1:]]),
+        "commit": _commit(),
+        "machine": {
+            "cpu": _cpu_model(),
+            "cores": os.cpu_count(),
+            "gpus": _gpus(),
+            "system": platform.platform(terse=True),
+        },
         "versions": {"python": platform.python_version()} | _versions(),
         "figures": figures,
     }
@@ -51,5 +57,21 @@ def _cpu_model() -> str:
     return platform.processor()
 
 
-def _git(*arguments: str) -> str:
-    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()
+def _gpus() -> list[str]:
+    """Name and driver of each NVIDIA GPU."""
+    if shutil.which("nvidia-smi") is None:
+        return []
+    return _output("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader").splitlines()
+
+
+def _commit() -> str:
+    """The checkout's commit; a machine that measures may have a bare copy of the files."""
+    try:
+        has_changes = _output("git", "status", "--porcelain", "-uno")
+        return _output("git", "rev-parse", "HEAD") + ("+changes" if has_changes else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "not a git checkout"
+
+
+def _output(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

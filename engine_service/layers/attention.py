@@ -7,7 +7,7 @@ from torch import nn
 from engine_service.batch import Batch
 from engine_service.layers.parameter import parameter
 from engine_service.model_config import ModelConfig
-from tandem_kernels import rms_norm, rope, store_kv
+from tandem_kernels import rms_norm, rope_store
 
 
 class Attention(nn.Module):
@@ -18,15 +18,14 @@ class Attention(nn.Module):
         super().__init__()
         self.head_dim = config.head_dim
         self.eps = config.rms_norm_eps
-        self.q_size = config.num_heads * config.head_dim
-        self.kv_size = config.num_kv_heads * config.head_dim
-        qkv_size = self.q_size + 2 * self.kv_size
-        self.qkv_weight = parameter(qkv_size, config.hidden_size)
-        self.qkv_bias = parameter(qkv_size) if config.attention.has_qkv_bias else None
+        q_size, kv_size = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
+        self.qkv_sizes = [q_size, kv_size, kv_size]
+        self.qkv_weight = parameter(sum(self.qkv_sizes), config.hidden_size)
+        self.qkv_bias = parameter(sum(self.qkv_sizes)) if config.attention.has_qkv_bias else None
         has_norm = config.attention.has_qk_norm
         self.q_norm = parameter(config.head_dim) if has_norm else None
         self.k_norm = parameter(config.head_dim) if has_norm else None
-        self.o_weight = parameter(config.hidden_size, self.q_size)
+        self.o_weight = parameter(config.hidden_size, q_size)
 
     def forward(
         self,
@@ -38,21 +37,16 @@ class Attention(nn.Module):
     ) -> torch.Tensor:  # [num_tokens, hidden_size]
         """Stores the tokens' keys and values, then attends to all that is stored of their sequences."""
         qkv = F.linear(x, self.qkv_weight, self.qkv_bias)
-        q, k, v = (
-            part.unflatten(-1, (-1, self.head_dim))
-            for part in torch.split(qkv, (self.q_size, self.kv_size, self.kv_size), dim=-1)
-        )
+        q, k, v = (part.view(len(x), -1, self.head_dim) for part in torch.split(qkv, self.qkv_sizes, dim=-1))
         if self.q_norm is not None and self.k_norm is not None:
             q, k = rms_norm(q, self.q_norm, self.eps), rms_norm(k, self.k_norm, self.eps)
-        rope(q, batch.positions, cos_sin)
-        rope(k, batch.positions, cos_sin)
-        store_kv(k, v, k_cache, v_cache, batch.slot_mapping)
+        rope_store(q, k, v, batch.positions, cos_sin, k_cache, v_cache, batch.slot_mapping)
         attended = batch.attend(q, k_cache, v_cache, self.head_dim**-0.5)
         return F.linear(attended.flatten(1), self.o_weight)
 
     def checkpoint_tensors(self, prefix: str) -> dict[str, torch.Tensor]:
         """Where each tensor of the checkpoint goes, by its name there."""
-        sizes = (self.q_size, self.kv_size, self.kv_size)
+        sizes = self.qkv_sizes
         names = [f"{prefix}.{part}_proj" for part in "qkv"]
         tensors = dict(zip([f"{n}.weight" for n in names], torch.split(self.qkv_weight, sizes), strict=True))
         if self.qkv_bias is not None:

@@ -39,25 +39,20 @@ def add_rms_norm(
     return rms_norm(residual, weight, eps)
 
 
-def rope(
-    x: torch.Tensor,  # [T, heads, D], overwritten
+def rope_store(
+    q: torch.Tensor,  # [T, H, D], overwritten
+    k: torch.Tensor,  # [T, G, D], overwritten
+    v: torch.Tensor,  # [T, G, D]
     positions: torch.Tensor,  # [T]
     cos_sin: torch.Tensor,  # [context_length, D] float32: D/2 cosines, then D/2 sines
-) -> None:
-    """Rotates the pairs (i, i + D/2) of each head by their position's angles (Su et al., 2021)."""
-    cos, sin = cos_sin[positions].unsqueeze(1).chunk(2, dim=-1)
-    first, second = x.float().chunk(2, dim=-1)
-    x.copy_(torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1))
-
-
-def store_kv(
-    k: torch.Tensor,  # [T, G, D]
-    v: torch.Tensor,  # [T, G, D]
     k_cache: torch.Tensor,  # [N, S, G, D], written
     v_cache: torch.Tensor,  # [N, S, G, D], written
     slot_mapping: torch.Tensor,  # [T]
 ) -> None:
-    """Writes the keys and values of each token into its slot."""
+    """Rotates queries and keys by their positions, then writes keys and values into their slots."""
+    cos, sin = cos_sin[positions].unsqueeze(1).chunk(2, dim=-1)
+    _rotate(q, cos, sin)
+    _rotate(k, cos, sin)
     k_cache.view(-1, *k.shape[1:])[slot_mapping] = k
     v_cache.view(-1, *v.shape[1:])[slot_mapping] = v
 
@@ -115,6 +110,16 @@ def decode_attention(
     keys = _gather(k_cache, block_tables, longest).masked_fill(is_unseen, 0)
     values = _gather(v_cache, block_tables, longest).masked_fill(is_unseen, 0)
     return _attend(q.unsqueeze(1), keys, values, mask[:, None, None, :], scale)[:, 0]
+
+
+def _rotate(
+    x: torch.Tensor,  # [T, heads, D], overwritten
+    cos: torch.Tensor,  # [T, 1, D/2] float32
+    sin: torch.Tensor,  # [T, 1, D/2] float32
+) -> None:
+    """Turns the pairs (i, i + D/2) of each head by their angles (Su et al., 2021)."""
+    first, second = x.float().chunk(2, dim=-1)
+    x.copy_(torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1))
 
 
 def _gather(

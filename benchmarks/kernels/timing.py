@@ -1,0 +1,38 @@
+"""Times of work on the GPU, by replays of CUDA graphs, so that the host's launches do not count."""
+
+import statistics
+from collections.abc import Callable, Sequence
+
+import torch
+
+
+def median_us(calls: Sequence[Callable[[], object]], replays: int = 20) -> float:
+    """The time of one call, in microseconds: the median over replays of a graph of all of them.
+
+    Args:
+        calls: The same work on different memory, enough of it that no call finds its data in the cache.
+        replays: Counted replays.
+    """
+    calls[0]()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        # Results are kept until the capture ends, or all calls would write to the same memory.
+        results = [call() for call in calls]
+    del results
+    graph.replay()
+    times_us = []
+    for _ in range(replays):
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        graph.replay()
+        end.record()
+        end.synchronize()
+        times_us.append(start.elapsed_time(end) * 1e3 / len(calls))
+    return statistics.median(times_us)
+
+
+def copy_bandwidth() -> float:
+    """The ceiling of what reads and writes memory, in bytes per second: a copy of 2 GiB."""
+    source = torch.randn(1 << 29, device="cuda")
+    target = torch.empty_like(source)
+    return 2.0 * source.nbytes / median_us([lambda: target.copy_(source)] * 4) * 1e6

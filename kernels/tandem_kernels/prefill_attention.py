@@ -1,0 +1,246 @@
+"""Causal attention of prefill chunks to their context in the block pool (flash-attention 2; Dao, 2023).
+
+A program owns one query head and BLOCK_M queries of one chunk and walks the context by tiles. Chunks lie
+one after another without padding. Tile i of chunk b is program `cu_seqlens_q[b] // BLOCK_M + b + i`:
+these ranges never overlap and end below `T // BLOCK_M + B`, so the grid follows from shapes alone.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import triton
+import triton.language as tl
+
+LOG2_E = 1.4426950408889634
+
+
+def prefill_attention(
+    q: torch.Tensor,  # [T, H, D], the sequences' chunks one after another
+    k_cache: torch.Tensor,  # [N, S, G, D]
+    v_cache: torch.Tensor,  # [N, S, G, D]
+    block_tables: torch.Tensor,  # [B, max_blocks]
+    cu_seqlens_q: torch.Tensor,  # [B + 1], where each chunk begins in q, and T
+    context_lens: torch.Tensor,  # [B], tokens up to each chunk's end
+    scale: float,  # 1 / sqrt(D)
+) -> torch.Tensor:  # [T, H, D]
+    """Causal attention of chunks to their whole context, whose keys and values are in the cache."""
+    num_tokens, num_heads, head_dim = q.shape
+    _, kv_block_size, num_kv_heads, _ = k_cache.shape
+    num_seqs = context_lens.shape[0]
+    assert q.stride(2) == block_tables.stride(1) == 1
+    assert k_cache.is_contiguous()
+    assert v_cache.is_contiguous()
+    assert num_heads % num_kv_heads == 0
+    out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+    tile = tile_shape(head_dim, q.dtype, _is_hopper(q.device))
+    _prefill_attention_kernel[(num_heads, num_tokens // tile.block_m + num_seqs)](
+        q,
+        k_cache,
+        v_cache,
+        block_tables,
+        cu_seqlens_q,
+        context_lens,
+        out,
+        num_seqs,
+        scale * LOG2_E,
+        q.stride(0),
+        q.stride(1),
+        block_tables.stride(0),
+        **kernel_constants(num_heads, num_kv_heads, head_dim, kv_block_size, tile),
+        num_warps=tile.num_warps,
+        num_stages=tile.num_stages,
+        maxnreg=tile.max_registers,
+    )
+    return out
+
+
+@dataclass(frozen=True)
+class TileShape:
+    """How the kernel is cut.
+
+    Attributes:
+        block_m: Queries of a program.
+        block_n: Keys of a tile.
+        num_warps: Of a program.
+        num_stages: Of the pipeline; the lookup in the block table takes every other one.
+        max_registers: Of a thread; None leaves it to the compiler.
+    """
+
+    block_m: int
+    block_n: int
+    num_warps: int
+    num_stages: int
+    max_registers: int | None = None
+
+
+def tile_shape(head_dim: int, dtype: torch.dtype, is_hopper: bool) -> TileShape:
+    """Tiles that fit into registers without spills and, beside others, into shared memory."""
+    if dtype == torch.float32:
+        return TileShape(32, 32, 4, 2)
+    if not is_hopper:
+        # Before Hopper the queries are in registers: 64 keys of size 128 beside them would spill.
+        return TileShape(128, 64 if head_dim <= 64 else 32, 8, 5)
+    # With 128 registers two programs fit an SM: one does its softmax while the other multiplies.
+    return TileShape(128, 64, 8, 5, max_registers=128 if head_dim <= 64 else None)
+
+
+def kernel_constants(
+    num_heads: int, num_kv_heads: int, head_dim: int, kv_block_size: int, tile: TileShape
+) -> dict[str, int]:
+    """The kernel's compile-time arguments for these shapes."""
+    return {
+        "NUM_KV_HEADS": num_kv_heads,
+        "GROUP": num_heads // num_kv_heads,
+        "HEAD_DIM": head_dim,
+        "KV_BLOCK_SIZE": kv_block_size,
+        "BLOCK_M": tile.block_m,
+        "BLOCK_N": tile.block_n,
+        "BLOCK_D": max(16, triton.next_power_of_2(head_dim)),
+    }
+
+
+def _is_hopper(device: torch.device) -> bool:
+    return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] == 9
+
+
+@triton.jit(do_not_specialize=["num_seqs", "table_stride"])
+def _prefill_attention_kernel(
+    q: tl.tensor,  # [T, H, HEAD_DIM]
+    k_cache: tl.tensor,  # [slots, NUM_KV_HEADS, HEAD_DIM]
+    v_cache: tl.tensor,  # [slots, NUM_KV_HEADS, HEAD_DIM]
+    block_tables: tl.tensor,  # [num_seqs, table_stride]
+    cu_seqlens_q: tl.tensor,  # [num_seqs + 1]
+    context_lens: tl.tensor,  # [num_seqs]
+    out: tl.tensor,  # [T, H, HEAD_DIM]
+    num_seqs: int,
+    scale: float,  # times log2(e)
+    q_stride_token: int,
+    q_stride_head: int,
+    table_stride: int,
+    NUM_KV_HEADS: tl.constexpr,
+    GROUP: tl.constexpr,
+    HEAD_DIM: tl.constexpr,
+    KV_BLOCK_SIZE: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+) -> None:
+    # Heads run side by side, so that those of a group share their tiles in L2. The last tiles of the
+    # chunks, which see the longest contexts, start first.
+    head = tl.program_id(0)
+    tile = tl.num_programs(1) - 1 - tl.program_id(1)
+    seq = _sequence_of(tile, cu_seqlens_q, num_seqs, BLOCK_M)
+    chunk_begin = tl.load(cu_seqlens_q + seq).to(tl.int32)
+    chunk_len = tl.load(cu_seqlens_q + seq + 1).to(tl.int32) - chunk_begin
+    tile_begin = (tile - chunk_begin // BLOCK_M - seq) * BLOCK_M
+    if tile_begin >= chunk_len:
+        return
+    rows = tile_begin + tl.arange(0, BLOCK_M)
+    dims = tl.arange(0, BLOCK_D)
+    mask = (rows < chunk_len)[:, None] & (dims < HEAD_DIM)[None, :]
+    tokens = (chunk_begin + rows).to(tl.int64)
+    queries = tl.load(
+        q + tokens[:, None] * q_stride_token + head * q_stride_head + dims[None, :], mask=mask, other=0.0
+    )
+    context_len = tl.load(context_lens + seq).to(tl.int32)
+    first_position = context_len - chunk_len + tile_begin
+    positions = first_position + tl.arange(0, BLOCK_M)
+    num_open_tiles = (first_position + 1) // BLOCK_N
+    seen_end = tl.minimum(first_position + BLOCK_M, context_len)
+
+    peak = tl.full([BLOCK_M], float("-inf"), tl.float32)
+    total = tl.zeros([BLOCK_M], tl.float32)
+    acc = tl.zeros([BLOCK_M, BLOCK_D], tl.float32)
+    kv_head = head // GROUP
+    # Tiles that all rows see whole need no mask; those on the diagonal follow.
+    for is_diagonal in tl.static_range(2):
+        first = num_open_tiles if is_diagonal else 0
+        end = tl.cdiv(seen_end, BLOCK_N) if is_diagonal else num_open_tiles
+        acc, total, peak = _attend(
+            queries,
+            acc,
+            total,
+            peak,
+            k_cache + kv_head * HEAD_DIM,
+            v_cache + kv_head * HEAD_DIM,
+            block_tables + seq.to(tl.int64) * table_stride,
+            first,
+            end,
+            positions,
+            context_len,
+            scale,
+            NUM_KV_HEADS * HEAD_DIM,
+            HEAD_DIM,
+            KV_BLOCK_SIZE,
+            BLOCK_N,
+            BLOCK_D,
+            is_diagonal,
+        )
+    out_offsets = (tokens[:, None] * (NUM_KV_HEADS * GROUP) + head) * HEAD_DIM + dims[None, :]
+    tl.store(out + out_offsets, (acc / total[:, None]).to(out.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def _sequence_of(
+    tile: tl.tensor,
+    cu_seqlens_q: tl.tensor,  # [num_seqs + 1]
+    num_seqs: int,
+    BLOCK_M: tl.constexpr,
+) -> tl.tensor:
+    """The last sequence whose tiles begin at or before `tile`."""
+    low = tile * 0
+    high = num_seqs
+    while high - low > 1:
+        middle = (low + high) // 2
+        is_after = tl.load(cu_seqlens_q + middle).to(tl.int32) // BLOCK_M + middle > tile
+        high = tl.where(is_after, middle, high)
+        low = tl.where(is_after, low, middle)
+    return low
+
+
+@triton.jit
+def _attend(
+    q: tl.tensor,  # [BLOCK_M, BLOCK_D]
+    acc: tl.tensor,  # [BLOCK_M, BLOCK_D]
+    total: tl.tensor,  # [BLOCK_M]
+    peak: tl.tensor,  # [BLOCK_M]
+    keys: tl.tensor,  # the head in slot 0
+    values: tl.tensor,  # the head in slot 0
+    block_table: tl.tensor,  # [blocks of the sequence]
+    first_tile: tl.tensor,
+    end_tile: tl.tensor,
+    positions: tl.tensor,  # [BLOCK_M]
+    context_len: tl.tensor,
+    scale: float,
+    SLOT_STRIDE: tl.constexpr,
+    HEAD_DIM: tl.constexpr,
+    KV_BLOCK_SIZE: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    IS_DIAGONAL: tl.constexpr,
+) -> tuple[tl.tensor, tl.tensor, tl.tensor]:  # acc, total, peak
+    """Continues an online softmax over tiles [first_tile, end_tile) of the context."""
+    dims = tl.arange(0, BLOCK_D)
+    for tile in range(first_tile, end_tile):
+        tokens = tile * BLOCK_N + tl.arange(0, BLOCK_N)
+        if IS_DIAGONAL:
+            is_there = tokens < context_len
+            blocks = tl.load(block_table + tokens // KV_BLOCK_SIZE, mask=is_there, other=0)
+            mask = is_there[:, None] & (dims < HEAD_DIM)[None, :]
+        else:
+            blocks = tl.load(block_table + tokens // KV_BLOCK_SIZE)
+            mask = (dims < HEAD_DIM)[None, :]
+        slots = blocks.to(tl.int32) * KV_BLOCK_SIZE + tokens % KV_BLOCK_SIZE
+        offsets = slots.to(tl.int64)[:, None] * SLOT_STRIDE + dims[None, :]
+        k = tl.load(keys + offsets, mask=mask, other=0.0)
+        scores = tl.dot(q, tl.trans(k), input_precision="ieee")
+        if IS_DIAGONAL:
+            scores = tl.where(tokens[None, :] <= positions[:, None], scores, float("-inf"))
+        new_peak = tl.maximum(peak, tl.max(scores, 1) * scale)
+        weights = tl.exp2(scores * scale - new_peak[:, None])
+        shrink = tl.exp2(peak - new_peak)
+        total = total * shrink + tl.sum(weights, 1)
+        v = tl.load(values + offsets, mask=mask, other=0.0)
+        acc = tl.dot(weights.to(v.dtype), v, acc * shrink[:, None], input_precision="ieee")
+        peak = new_peak
+    return acc, total, peak

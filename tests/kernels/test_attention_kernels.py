@@ -1,0 +1,214 @@
+"""The attention kernels against plain attention in float64, over a pool whose other slots hold NaN."""
+
+import bisect
+import itertools
+
+import pytest
+import torch
+
+from support.attention_cases import PagedSequences, naive_attention
+from support.kernel_checks import assert_close, dtypes, kernel_device, random_tensor
+from tandem_kernels.decode_attention import decode_attention
+from tandem_kernels.decode_plan import BLOCK_N, MIN_TILES, empty_plan, plan_decode
+from tandem_kernels.prefill_attention import prefill_attention
+
+DEVICE = kernel_device()
+ON_GPU = DEVICE.type == "cuda"
+NEEDS_GPU = pytest.mark.skipif(
+    not ON_GPU, reason="the interpreter is too slow for this, or has no such thing"
+)
+DTYPES = pytest.mark.parametrize("dtype", dtypes(DEVICE))
+SMALL_HEADS = [(2, 2, 16), (4, 2, 80), (7, 1, 64)]
+LARGE_HEADS = [(3, 1, 96), (32, 8, 64), (5, 1, 80), (12, 2, 64), (28, 4, 128), (8, 1, 128), (3, 3, 128)]
+HEADS = pytest.mark.parametrize(
+    ("num_heads", "num_kv_heads", "head_dim"),
+    [
+        pytest.param(*heads, id=f"{heads[0]}over{heads[1]}-d{heads[2]}")
+        for heads in SMALL_HEADS + (LARGE_HEADS if ON_GPU else [])
+    ],
+)
+BLOCK_SIZES = pytest.mark.parametrize("block_size", [1, 16])
+# 0 is a row that only fills up a captured batch.
+DECODE_LENGTHS = [1, 7, 0, 127, 128, 129, 300] + ([4097, 1000, 0, 31, 32, 33, 2048] if ON_GPU else [])
+MANY_PROGRAMS = 528 if ON_GPU else 16
+# Context lengths and chunk lengths: whole prompts, continued ones, single tokens, nothing, edges of tiles.
+CHUNKS = [(1, 1), (129, 129), (17, 1), (40, 0), (70, 33)]
+if ON_GPU:
+    CHUNKS += [(127, 127), (128, 128), (1000, 1000), (1000, 257), (4096, 64), (63, 63), (65, 2)]
+
+
+def _paged(lengths, block_size, num_kv_heads, head_dim, dtype, seed=10):
+    return PagedSequences(lengths, block_size, num_kv_heads, head_dim, dtype, device=DEVICE, seed=seed)
+
+
+def _random(*shape, dtype, seed=0):
+    return random_tensor(*shape, dtype=dtype, seed=seed, device=DEVICE)
+
+
+def _tensor(values):
+    return torch.tensor(values, device=DEVICE)
+
+
+def _decode(q, paged, lengths, plan=None):
+    tables, scale = paged.block_tables, q.shape[2] ** -0.5
+    return decode_attention(q, paged.k_cache, paged.v_cache, tables, _tensor(lengths), scale, plan)
+
+
+def _assert_decoded(found, q, paged, lengths):
+    for row, length in enumerate(lengths):
+        part = slice(row, row + 1)
+        expected = torch.zeros_like(q[part])
+        if length > 0:
+            expected = naive_attention(q[part], paged.keys[row], paged.values[row], length - 1)
+        assert_close(found[part], expected, q.dtype)
+
+
+def _plan(lengths, num_programs, num_heads, num_kv_heads, head_dim, capacity=None):
+    size = capacity or len(lengths)
+    plan = empty_plan(size, num_heads, num_kv_heads, head_dim, DEVICE, num_programs)
+    return plan_decode(_tensor(lengths), plan)
+
+
+@DTYPES
+@BLOCK_SIZES
+@HEADS
+def test_decode_of_mixed_lengths(num_heads, num_kv_heads, head_dim, block_size, dtype):
+    paged = _paged(DECODE_LENGTHS, block_size, num_kv_heads, head_dim, dtype)
+    q = _random(len(DECODE_LENGTHS), num_heads, head_dim, dtype=dtype)
+    _assert_decoded(_decode(q, paged, DECODE_LENGTHS), q, paged, DECODE_LENGTHS)
+
+
+@pytest.mark.parametrize("num_programs", [1, 2, 6, MANY_PROGRAMS])
+def test_decode_by_any_number_of_programs(num_programs):
+    lengths = [900, 1, 0, 5, 400]
+    paged = _paged(lengths, 16, 1, 128, torch.float32)
+    # Wide scores, so that pieces differ much in weight; heads that merge two pieces at a time.
+    q = 4 * _random(5, 8, 128, dtype=torch.float32)
+    plan = _plan(lengths, num_programs, 8, 1, 128)
+    _assert_decoded(_decode(q, paged, lengths, plan), q, paged, lengths)
+
+
+def test_decode_repeats_bit_for_bit_and_one_plan_serves_all_layers():
+    lengths = [1100, 3, 500]
+    layers = [_paged(lengths, 16, 1, 64, torch.float16, seed=seed) for seed in (10, 20)]
+    q = _random(3, 4, 64, dtype=torch.float16)
+    plan = _plan(lengths, MANY_PROGRAMS, 4, 1, 64)
+    first, second, again = (_decode(q, paged, lengths, plan) for paged in (*layers, layers[0]))
+    assert torch.equal(first, again)
+    _assert_decoded(first, q, layers[0], lengths)
+    _assert_decoded(second, q, layers[1], lengths)
+    assert not plan.arrivals.any()
+
+
+def test_a_plan_with_room_to_spare_serves_one_step_after_another():
+    plan = empty_plan(9, 4, 2, 16, DEVICE, num_programs=8)
+    for lengths in ([600, 2, 0, 70], [1], [33, 900]):
+        paged = _paged(lengths, 16, 2, 16, torch.float32)
+        q = _random(len(lengths), 4, 16, dtype=torch.float32)
+        found = _decode(q, paged, lengths, plan_decode(_tensor(lengths), plan))
+        _assert_decoded(found, q, paged, lengths)
+
+
+@pytest.mark.parametrize("num_workers", [1, 7, 66, 264])
+def test_the_plan_gives_every_worker_its_first_sequence(num_workers):
+    lengths = [1, 131072, 0, BLOCK_N, BLOCK_N + 1, *range(1, 2000, 37)]
+    plan = _plan(lengths, num_workers, 1, 1, 16, capacity=100)
+    tiles = [max(1, -(-length // BLOCK_N)) for length in lengths]
+    starts = [0, *itertools.accumulate(tiles)]
+    assert plan.tile_starts.tolist()[: len(starts)] == starts
+    stretch = max(MIN_TILES, -(-starts[-1] // num_workers))
+    expected = [bisect.bisect_right(starts, worker * stretch) - 1 for worker in range(num_workers)]
+    working = -(-starts[-1] // stretch)
+    assert plan.first_seqs.tolist()[:working] == expected[:working]
+
+
+@pytest.mark.parametrize("block_size", [2, 64, 256])
+def test_attention_over_other_block_sizes_and_narrow_tables(block_size):
+    lengths = [150, 70]
+    paged = _paged(lengths, block_size, 1, 16, torch.float32)
+    paged.block_tables = paged.block_tables.int()
+    q = _random(2, 3, 16, dtype=torch.float32)
+    context_lens = torch.tensor(lengths, dtype=torch.int32, device=DEVICE)
+    cache = (paged.k_cache, paged.v_cache, paged.block_tables)
+    _assert_decoded(decode_attention(q, *cache, context_lens, 0.25), q, paged, lengths)
+    starts = torch.tensor([0, 1, 2], dtype=torch.int32, device=DEVICE)
+    _assert_decoded(prefill_attention(q, *cache, starts, context_lens, 0.25), q, paged, lengths)
+
+
+def test_attention_of_queries_inside_a_fused_projection():
+    lengths = [40, 20]
+    paged = _paged(lengths, 16, 2, 16, torch.float32)
+    q = _random(2, 8, 16, dtype=torch.float32)[:, 1:5]
+    _assert_decoded(_decode(q, paged, lengths), q, paged, lengths)
+    cache = (paged.k_cache, paged.v_cache, paged.block_tables)
+    found = prefill_attention(q, *cache, _tensor([0, 1, 2]), _tensor(lengths), 0.25)
+    _assert_decoded(found, q, paged, lengths)
+
+
+@DTYPES
+@BLOCK_SIZES
+@HEADS
+def test_prefill_of_chunks_with_and_without_earlier_context(
+    num_heads, num_kv_heads, head_dim, block_size, dtype
+):
+    lengths, new = zip(*CHUNKS, strict=True)
+    paged = _paged(lengths, block_size, num_kv_heads, head_dim, dtype)
+    starts = [0, *itertools.accumulate(new)]
+    q = _random(starts[-1], num_heads, head_dim, dtype=dtype)
+    cache = (paged.k_cache, paged.v_cache, paged.block_tables)
+    found = prefill_attention(q, *cache, _tensor(starts), _tensor(lengths), head_dim**-0.5)
+    for index, (length, count) in enumerate(CHUNKS):
+        part = slice(starts[index], starts[index + 1])
+        expected = naive_attention(q[part], paged.keys[index], paged.values[index], length - count)
+        if count > 0:
+            assert_close(found[part], expected, dtype)
+
+
+@NEEDS_GPU
+@BLOCK_SIZES
+def test_attention_to_a_long_context_beyond_32_bit_offsets(block_size):
+    # 2.2 million slots of 8 heads of 128: the last ones lie 2.25e9 elements into the cache.
+    length, num_kv_heads, head_dim = 131072, 8, 128
+    num_blocks = 2_200_000 // block_size
+    shape = (num_blocks, block_size, num_kv_heads, head_dim)
+    k_cache, v_cache = (torch.full(shape, torch.nan, dtype=torch.bfloat16, device=DEVICE) for _ in range(2))
+    count = length // block_size
+    k_cache[-count:].normal_()
+    v_cache[-count:].normal_()
+    tables = torch.arange(num_blocks - count, num_blocks, device=DEVICE)[None]
+    q = _random(1, 32, head_dim, dtype=torch.bfloat16)
+    keys, values = (cache[-count:].flatten(0, 1) for cache in (k_cache, v_cache))
+    expected = naive_attention(q, keys, values, length - 1)
+    context_lens, scale = _tensor([length]), head_dim**-0.5
+    found = decode_attention(q, k_cache, v_cache, tables, context_lens, scale)
+    assert_close(found, expected, torch.bfloat16)
+    found = prefill_attention(q, k_cache, v_cache, tables, _tensor([0, 1]), context_lens, scale)
+    assert_close(found, expected, torch.bfloat16)
+
+
+@NEEDS_GPU
+def test_a_captured_graph_follows_the_lengths():
+    longest = [2000, 1500, 900, 64]
+    paged = _paged(longest, 16, 2, 64, torch.bfloat16)
+    q = _random(4, 8, 64, dtype=torch.bfloat16)
+    context_lens, plan = _tensor(longest), empty_plan(4, 8, 2, 64, DEVICE)
+
+    def step():
+        plan_decode(context_lens, plan)
+        cache = (paged.k_cache, paged.v_cache, paged.block_tables)
+        return decode_attention(q, *cache, context_lens, 0.125, plan)
+
+    step()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        found = step()
+    for lengths in (longest, [1, 0, 33, 64], [1999, 1, 900, 0]):
+        context_lens.copy_(_tensor(lengths))
+        graph.replay()
+        shorter = [keys[:length] for keys, length in zip(paged.keys, lengths, strict=True)]
+        for row, (keys, length) in enumerate(zip(shorter, lengths, strict=True)):
+            expected = torch.zeros_like(q[row : row + 1])
+            if length > 0:
+                values = paged.values[row][:length]
+                expected = naive_attention(q[row : row + 1], keys, values, length - 1)
+            assert_close(found[row : row + 1], expected, torch.bfloat16)

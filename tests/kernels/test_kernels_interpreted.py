@@ -1,0 +1,29 @@
+"""Runs the kernels' tests in Triton's interpreter, which has to be chosen before Triton is imported."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+FILES = sorted(Path(__file__).parent.glob("test_*_kernels.py"))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the GPU runs the same tests on compiled kernels")
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_in_the_interpreter(file):
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(file)]
+    finished = subprocess.run(
+        command,
+        env=os.environ | {"TRITON_INTERPRET": "1"},
+        cwd=Path(__file__).parents[2],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stdout
+    assert re.search(r"\b[1-9]\d* passed", finished.stdout), finished.stdout
