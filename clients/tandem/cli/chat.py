@@ -112,7 +112,7 @@ class _Chat:
     def _answer(self, question: str) -> None:
         system = [] if self._system is None else [Message("system", self._system)]
         turns = [*self._turns, Message("user", question)]
-        printed = print_answer(self._client.stream_chat([*system, *turns], **self._options))
+        printed = print_answer(lambda: self._client.stream_chat([*system, *turns], **self._options))
         # A question without any answer is as if it had not been asked.
         if printed.text:
             self._turns = [*turns, Message("assistant", printed.text)]

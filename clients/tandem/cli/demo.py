@@ -52,6 +52,6 @@ def run(arguments: argparse.Namespace) -> int:
 def _ask(target: str, question: str) -> int:
     print(f"\n> {question}", flush=True)
     with Client(target, generate_timeout=60.0) as client:
-        printed = print_answer(client.stream_chat([Message("user", question)], max_tokens=256))
+        printed = print_answer(lambda: client.stream_chat([Message("user", question)], max_tokens=256))
     print(f"\n[{printed.summary}]", flush=True)
     return 0 if printed.text.strip() and not printed.is_cancelled else 1

@@ -7,6 +7,7 @@ from tandem.cli.answer import print_answer
 from tandem.cli.flags import Commands, add_connection_flags, add_sampling_flags, sampling
 from tandem.client import Client
 from tandem.request import Message
+from tandem.stream import Stream
 
 _INTERRUPTED = 130
 
@@ -32,12 +33,14 @@ def add_command(commands: Commands, default_target: str | None) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command."""
     prompt = sys.stdin.read() if arguments.prompt == "-" else arguments.prompt
-    options = sampling(arguments)
     with Client(arguments.target, generate_timeout=arguments.timeout) as client:
-        if arguments.chat or arguments.system is not None:
-            system = [] if arguments.system is None else [Message("system", arguments.system)]
-            stream = client.stream_chat([*system, Message("user", prompt)], **options)
-        else:
-            stream = client.stream(prompt, **options)
-        printed = print_answer(stream)
+        printed = print_answer(lambda: _start(client, prompt, arguments))
     return _INTERRUPTED if printed.is_cancelled else 0
+
+
+def _start(client: Client, prompt: str, arguments: argparse.Namespace) -> Stream:
+    options = sampling(arguments)
+    if not arguments.chat and arguments.system is None:
+        return client.stream(prompt, **options)
+    system = [] if arguments.system is None else [Message("system", arguments.system)]
+    return client.stream_chat([*system, Message("user", prompt)], **options)
