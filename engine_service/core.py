@@ -1,6 +1,7 @@
 """The core process: schedule, launch, collect, publish. No gRPC and no asyncio."""
 
 import logging
+import pickle
 from multiprocessing.connection import Connection
 from typing import Generic, Protocol, TypeVar
 
@@ -96,4 +97,5 @@ class Core(Generic[Launched]):
 
     def _publish(self) -> None:
         if columns := self._scheduler.take_columns():
-            self._pipe.send(StepRecord(columns, self._scheduler.load))
+            # Half the time of Connection.send, which prepares for objects that only it can send.
+            self._pipe.send_bytes(pickle.dumps(StepRecord(columns, self._scheduler.load), protocol=5))

@@ -16,7 +16,7 @@ log = logging.getLogger("tandem.engine")
 
 
 class CoreProcess:
-    """One life of the core. Two threads move commands and reports, so the event loop never waits."""
+    """One life of the core. The event loop reads its reports; a thread writes commands, which may block."""
 
     def __init__(
         self, config: EngineConfig, on_report: Callable[[Report], None], on_death: Callable[[], None]
@@ -38,8 +38,8 @@ class CoreProcess:
         self._process = context.Process(target=core_main.main, args=(config, core_end), name="tandem-core")
         self._process.start()
         core_end.close()  # so that the pipe ends when the core does
-        for target in (self._receive, self._send):
-            threading.Thread(target=target, daemon=True).start()
+        self._loop.add_reader(self._pipe.fileno(), self._receive)
+        threading.Thread(target=self._send, daemon=True).start()
 
     @property
     def pid(self) -> int | None:
@@ -60,22 +60,24 @@ class CoreProcess:
             await asyncio.to_thread(self._process.join)
 
     def _receive(self) -> None:
-        with contextlib.suppress(EOFError, OSError):
-            while True:
-                self._call_on_loop(self._on_report, self._pipe.recv())
+        try:
+            while self._pipe.poll():
+                self._on_report(self._pipe.recv())
+        except (EOFError, OSError):
+            self._loop.remove_reader(self._pipe.fileno())
+            self._loop.run_in_executor(None, self._bury)
+
+    def _bury(self) -> None:
         self._process.join()
         log.info("the core has ended with exit code %s", self._process.exitcode)
         self._commands.put(Shutdown())  # lets the sending thread see the broken pipe
-        self._call_on_loop(self._on_death)
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to tell
+            self._loop.call_soon_threadsafe(self._on_death)
 
     def _send(self) -> None:
         with contextlib.suppress(OSError):
             while True:
                 self._pipe.send(_drain(self._commands))
-
-    def _call_on_loop(self, callback: Callable[..., None], *arguments: object) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to tell
-            self._loop.call_soon_threadsafe(callback, *arguments)
 
 
 def _drain(commands: "queue.SimpleQueue[Command]") -> list[Command]:

@@ -236,8 +236,7 @@ class Scheduler:
 
     def _append(self, step: int, sequence: Sequence, token: int, place: int, outcome: Outcome) -> None:
         session, number = sequence.key
-        columns = self._columns.setdefault(session, StepColumns(step))
-        columns.step = step
+        columns = self._columns_of(session, step)
         if not sequence.is_started:
             self._start(sequence, columns)
         sequence.tokens.append(token)
@@ -249,6 +248,9 @@ class Scheduler:
             self._register_full_blocks(sequence)
         if reason := sequence.finish_reason(token):
             self._finish(sequence, reason)
+
+    def _columns_of(self, session: int, step: int) -> StepColumns:
+        return self._columns.get(session) or self._columns.setdefault(session, StepColumns(step))
 
     def _start(self, sequence: Sequence, columns: StepColumns) -> None:
         assert sequence.first_step_s is not None
@@ -279,7 +281,7 @@ class Scheduler:
 
     def _finish(self, sequence: Sequence, reason: FinishReason) -> None:
         session, number = sequence.key
-        self._columns.setdefault(session, StepColumns(self._step)).finished.append((number, reason))
+        self._columns_of(session, self._step).finished.append((number, reason))
         self._remove(sequence)
 
     def _remove(self, sequence: Sequence) -> None:

@@ -1,5 +1,6 @@
 """A core in the test's own process, stepped by the test instead of by a server."""
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,8 @@ class LocalPipe:
         commands, self.commands = self.commands, []
         return commands
 
-    def send(self, record: StepRecord) -> None:
-        self.records.append(record)
+    def send_bytes(self, data: bytes) -> None:
+        self.records.append(pickle.loads(data))
 
 
 class LocalCore:
