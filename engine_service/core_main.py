@@ -19,6 +19,7 @@ from tandem_service import model_dir
 from tandem_service.logs import set_up_logging
 
 MODEL_FILES = ("*.json", "*.safetensors")
+NEEDED_FILES = ("config.json", "*.safetensors")
 
 
 def main(config: EngineConfig, pipe: Connection) -> None:
@@ -42,7 +43,7 @@ def build(config: EngineConfig, pipe: Connection) -> tuple[Core[Any], EngineInfo
     Raises:
         ValueError: The checkpoint cannot be served, or the KV cache does not hold one sequence.
     """
-    directory = model_dir.resolve(config.model, MODEL_FILES)
+    directory = model_dir.resolve(config.model, MODEL_FILES, NEEDED_FILES)
     model_config = read_model_config(directory)
     eos_ids = model_dir.eos_token_ids(directory)
     make_runner = _fake_runner if config.fake else _model_runner

@@ -24,13 +24,14 @@ class Fingerprint:
     tokenizer_sha256: bytes
 
 
-def resolve(model: str, patterns: tuple[str, ...]) -> Path:
+def resolve(model: str, patterns: tuple[str, ...], needed: tuple[str, ...]) -> Path:
     """Finds the directory of a model.
 
     Args:
         model: A directory, a Hugging Face hub id such as `meta-llama/Llama-3.2-1B`, or `demo` for the
             model that ships with Tandem. A hub id is looked up in the local cache first.
         patterns: The files to download if the hub must be asked.
+        needed: Those among them that the cache must have; the other service may have fetched only its own.
 
     Raises:
         ValueError: There is no such directory, and no such hub id can be had.
@@ -42,7 +43,7 @@ def resolve(model: str, patterns: tuple[str, ...]) -> Path:
     path = Path(model).expanduser()
     if path.is_dir():
         return path
-    return _from_hub(model, patterns)
+    return _from_hub(model, patterns, needed)
 
 
 def last_part(model: str) -> str:
@@ -50,23 +51,33 @@ def last_part(model: str) -> str:
     return model.rstrip("/").rpartition("/")[2] or model
 
 
-def _from_hub(model: str, patterns: tuple[str, ...]) -> Path:
+def _from_hub(model: str, patterns: tuple[str, ...], needed: tuple[str, ...]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(model, local_files_only=True))
+        cached = Path(snapshot_download(model, local_files_only=True))
+        if not _missing(cached, needed):
+            return cached
     except HFValidationError:
         raise ValueError(f"model={model!r} is neither a directory nor a hub id") from None
     except LocalEntryNotFoundError:
         pass
     try:
-        return Path(snapshot_download(model, allow_patterns=list(patterns)))
+        directory = Path(snapshot_download(model, allow_patterns=list(patterns)))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(
             f"model={model!r} is no directory, and the hub could not be asked for it: {reason}"
         ) from None
+    # Where the hub does not answer, the library gives what it has.
+    if missing := _missing(directory, needed):
+        raise ValueError(f"model={model!r}: neither the local cache nor the hub has its {', '.join(missing)}")
+    return directory
+
+
+def _missing(directory: Path, needed: tuple[str, ...]) -> list[str]:
+    return [pattern for pattern in needed if not any(directory.glob(pattern))]
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from tokenizer_service.engine_session import EngineSession
 from tokenizer_service.model import Model
 from tokenizer_service.sampling_defaults import load_defaults
 from tokenizer_service.server import SERVICE, InferenceServicer
-from tokenizer_service.tokenizer import FILES, load_tokenizer
+from tokenizer_service.tokenizer import FILES, NEEDED, load_tokenizer
 
 log = logging.getLogger("tandem.tokenizer")
 
@@ -66,7 +66,7 @@ def load_model(config: TokenizerServiceConfig, on_connection: Callable[[bool], N
     Raises:
         ValueError: The model cannot be loaded.
     """
-    directory = resolve(config.model, FILES)
+    directory = resolve(config.model, FILES, NEEDED)
     tokenizer = load_tokenizer(directory, config.encode_threads)
     return Model(
         name=config.served_name,

@@ -13,6 +13,8 @@ from tokenizer_service.token_table import TokenTable, build_token_table
 
 FILES = ("*.json", "*.jinja")
 """The files of a model directory that the tokenizer service reads."""
+NEEDED = ("config.json", "tokenizer.json")
+"""Those among them that every model has."""
 
 # Texts up to here take less time to encode (about 0.5 ms) than is worth a thread's wake-up.
 _INLINE_CHARS = 2_000

@@ -12,28 +12,41 @@ from tandem_service.model_dir import eos_token_ids, last_part, read_json, resolv
 
 
 def test_a_directory_is_itself_and_demo_is_the_model_that_ships(tmp_path):
-    assert resolve(str(tmp_path), ()) == tmp_path
-    assert resolve("demo", ()) == MODEL_DIR
+    assert resolve(str(tmp_path), (), ()) == tmp_path
+    assert resolve("demo", (), ()) == MODEL_DIR
 
 
 def _resolve_offline(model, cache):
     """In a process of its own, since huggingface_hub reads its settings once."""
-    code = f"from tandem_service.model_dir import resolve; print(resolve({model!r}, ('*.json',)))"
+    code = f"from tandem_service.model_dir import resolve; print(resolve({model!r}, (), ('*.json',)))"
     environment = os.environ | {"HF_HUB_CACHE": str(cache), "HF_HUB_OFFLINE": "1"}
     return subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
     )
 
 
-def test_a_hub_id_is_found_in_the_local_cache_without_the_network(tmp_path):
-    snapshot = tmp_path / "models--org--small" / "snapshots" / "abc123"
+def _cached_snapshot(cache, *files):
+    snapshot = cache / "models--org--small" / "snapshots" / "abc123"
     snapshot.mkdir(parents=True)
-    (snapshot / "config.json").write_text("{}")
-    refs = tmp_path / "models--org--small" / "refs"
+    for file in files:
+        (snapshot / file).write_text("{}")
+    refs = cache / "models--org--small" / "refs"
     refs.mkdir()
     (refs / "main").write_text("abc123")
+    return snapshot
+
+
+def test_a_hub_id_is_found_in_the_local_cache_without_the_network(tmp_path):
+    snapshot = _cached_snapshot(tmp_path, "config.json")
     result = _resolve_offline("org/small", tmp_path)
     assert result.stdout.strip() == str(snapshot), result.stderr
+
+
+def test_a_cache_without_the_needed_files_is_not_taken_for_the_model(tmp_path):
+    _cached_snapshot(tmp_path, "README.md")
+    result = _resolve_offline("org/small", tmp_path)
+    assert result.stdout == ""
+    assert "neither the local cache nor the hub has its *.json" in result.stderr
 
 
 def test_a_hub_id_that_cannot_be_had_is_refused_in_one_line(tmp_path):
@@ -45,7 +58,7 @@ def test_a_hub_id_that_cannot_be_had_is_refused_in_one_line(tmp_path):
 @pytest.mark.parametrize("model", ["/no/such/directory", "a b", "too/many/parts"])
 def test_what_is_neither_a_directory_nor_a_hub_id_is_refused(model):
     with pytest.raises(ValueError, match="is neither a directory nor a hub id"):
-        resolve(model, ())
+        resolve(model, (), ())
 
 
 @pytest.mark.parametrize(
