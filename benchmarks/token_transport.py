@@ -94,7 +94,7 @@ async def whole_way(address: str, num_streams: int, num_tokens: int) -> int:
 
 
 @contextlib.contextmanager
-def processes(directory: Path, with_naive: bool = True) -> Iterator[dict[str, str]]:
+def processes(directory: Path) -> Iterator[dict[str, str]]:
     """Runs the three servers; yields their addresses."""
     names = ("naive", "engine", "tokenizer")
     address = {name: f"unix:{directory}/{name}.sock" for name in names}

@@ -36,6 +36,7 @@ class Core(Generic[Launched]):
         self._pipe = pipe
         self._previous: tuple[Plan, Launched] | None = None
         self._is_stopping = False
+        self._published_load = scheduler.load
 
     def run(self) -> None:
         """Steps until a Shutdown command comes or the other end of the pipe is gone."""
@@ -96,6 +97,9 @@ class Core(Generic[Launched]):
             self._scheduler.update(plan, outcome)
 
     def _publish(self) -> None:
-        if columns := self._scheduler.take_columns():
+        columns, load = self._scheduler.take_columns(), self._scheduler.load
+        # A cancelled sequence leaves no columns, but the load must not stay what it was.
+        if columns or load != self._published_load:
+            self._published_load = load
             # Half the time of Connection.send, which prepares for objects that only it can send.
-            self._pipe.send_bytes(pickle.dumps(StepRecord(columns, self._scheduler.load), protocol=5))
+            self._pipe.send_bytes(pickle.dumps(StepRecord(columns, load), protocol=5))

@@ -3,7 +3,6 @@
 import os
 import secrets
 import signal
-from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -70,9 +69,6 @@ def build(config: EngineConfig, pipe: Connection) -> tuple[Core[Any], EngineInfo
         epoch=f"{os.getpid()}-{secrets.token_hex(4)}",
     )
     return Core(scheduler, runner, pipe), info
-
-
-RunnerMaker = Callable[[EngineConfig, ModelConfig, Path, tuple[int, ...]], tuple[Runner[Any], int, str, str]]
 
 
 def _fake_runner(

@@ -41,11 +41,6 @@ class CoreProcess:
         self._loop.add_reader(self._pipe.fileno(), self._receive)
         threading.Thread(target=self._send, daemon=True).start()
 
-    @property
-    def pid(self) -> int | None:
-        """The core's process id."""
-        return self._process.pid
-
     def send(self, command: Command) -> None:
         """Passes a command on; commands to a dead core are lost."""
         self._commands.put(command)

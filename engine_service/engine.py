@@ -21,12 +21,11 @@ from engine_service.core_process import CoreProcess
 from engine_service.plan import Load
 from engine_service.sequence import SequenceSpec
 from engine_service.session import ClientSession
-from tandem_service.errors import OverloadedError, ServiceError, UnavailableError
+from tandem_service.errors import RETRY_DELAY_S, OverloadedError, UnavailableError
 
 log = logging.getLogger("tandem.engine")
 
 RESTART_DELAYS_S = (0.1, 1.0, 5.0, 15.0, 30.0)
-RETRY_DELAY_S = 1.0
 
 
 class Engine:
@@ -34,7 +33,7 @@ class Engine:
 
     Attributes:
         info: What runs, or None while no core is ready.
-        load: How busy it was after its latest step.
+        load: How busy it is, as the core last said.
         start_failure: Why the first core could not start.
     """
 
@@ -43,18 +42,13 @@ class Engine:
         self.config = config
         self.info: EngineInfo | None = None
         self.start_failure: str | None = None
-        self._load = Load(0, 0, 0, 0)
+        self.load = Load(0, 0, 0, 0)
         self._core: CoreProcess | None = None
         self._sessions: dict[int, ClientSession] = {}
         self._numbers = itertools.count()
         self._is_draining = False
         self._has_no_session = asyncio.Event()
         self._changed = asyncio.Event()
-
-    @property
-    def load(self) -> Load:
-        """How busy the engine is; counts of sequences are exact, of blocks as of the latest step."""
-        return self._load
 
     @contextlib.contextmanager
     def session(self) -> Iterator[ClientSession]:
@@ -63,8 +57,8 @@ class Engine:
         Raises:
             UnavailableError: The core is not ready, or the engine is about to stop.
         """
-        if self.info is None or self._is_draining:
-            raise self._unavailable()
+        self._refuse_if_draining()
+        self.ready_info()
         session = ClientSession(next(self._numbers))
         self._sessions[session.number] = session
         self._has_no_session.clear()
@@ -77,6 +71,16 @@ class Engine:
             if session.running:
                 self._send(EndSession(session.number))
 
+    def ready_info(self) -> EngineInfo:
+        """What runs.
+
+        Raises:
+            UnavailableError: No core is ready.
+        """
+        if self.info is None:
+            raise UnavailableError("the engine's model is not loaded yet", retry_delay_s=RETRY_DELAY_S)
+        return self.info
+
     def submit(self, session: ClientSession, number: int, spec: SequenceSpec) -> None:
         """Runs a sequence.
 
@@ -84,8 +88,7 @@ class Engine:
             OverloadedError: The queue is full.
             UnavailableError: The engine is about to stop.
         """
-        if self._is_draining:
-            raise self._unavailable()
+        self._refuse_if_draining()
         bound = self.config.max_num_seqs + self.config.max_num_waiting
         num_sequences = sum(len(each.running) for each in self._sessions.values())
         if num_sequences >= bound:
@@ -133,29 +136,28 @@ class Engine:
         match report:
             case EngineInfo():
                 self.info = report
-                self._load = Load(0, 0, report.num_blocks, report.num_blocks)
+                self.load = Load(0, 0, report.num_blocks, report.num_blocks)
                 self._changed.set()
             case StartFailed(reason):
                 self.start_failure = reason
                 self._changed.set()
             case StepRecord(columns, load):
-                self._load = load
+                self.load = load
                 for number, each in columns.items():
                     if session := self._sessions.get(number):
                         session.add_columns(each)
 
     def _on_core_death(self) -> None:
         self.info = None
-        self._load = Load(0, 0, 0, 0)
+        self.load = Load(0, 0, 0, 0)
         self._changed.set()
         for session in self._sessions.values():
             session.running.clear()
             session.fail(UnavailableError("the engine's core died", retry_delay_s=RETRY_DELAY_S))
 
-    def _unavailable(self) -> ServiceError:
+    def _refuse_if_draining(self) -> None:
         if self._is_draining:
-            return UnavailableError("the engine is about to stop")
-        return UnavailableError("the engine's model is not loaded yet", retry_delay_s=RETRY_DELAY_S)
+            raise UnavailableError("the engine is about to stop")
 
     def _send(self, command: Command) -> None:
         if self._core is not None:

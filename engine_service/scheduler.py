@@ -123,10 +123,6 @@ class Scheduler:
         num_running = len(self._sequences) - self._num_waiting
         return Load(num_running, self._num_waiting, self._pool.num_free, self._pool.num_blocks)
 
-    def seconds_to_deadline(self) -> float | None:
-        """Seconds until a deadline passes; None if there is none."""
-        return None if not self._deadlines else max(0.0, self._deadlines[0][0] - self._clock())
-
     def check(self) -> None:
         """Asserts the invariants of blocks, rows and queues."""
         running = self._prefilling + self._decoding

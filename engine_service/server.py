@@ -14,7 +14,7 @@ from engine_service.engine import Engine
 from engine_service.session import ClientSession, Frames
 from tandem.engine.v1 import engine_pb2 as pb, engine_pb2_grpc
 from tandem_service import grpc_server
-from tandem_service.errors import MismatchError, ServiceError, UnavailableError, Violation, invalid
+from tandem_service.errors import MismatchError, ServiceError, Violation, invalid
 from tandem_service.model_dir import Fingerprint
 
 log = logging.getLogger("tandem.engine")
@@ -38,7 +38,7 @@ class EngineServicer(engine_pb2_grpc.EngineServicer):
         if hello is None:
             return
         with self._engine.session() as session:
-            info = self._info()
+            info = self._engine.ready_info()
             _check_hello(hello, info)
             yield pb.SessionResponse(
                 hello=pb.ServerHello(
@@ -58,7 +58,7 @@ class EngineServicer(engine_pb2_grpc.EngineServicer):
     ) -> AsyncIterator[pb.GenerateResponse]:
         """Runs one sequence in a session of its own."""
         with self._engine.session() as session:
-            self._engine.submit(session, 0, conversion.to_spec(request.spec, self._info()))
+            self._engine.submit(session, 0, conversion.to_spec(request.spec, self._engine.ready_info()))
             session.close()
             while not session.is_done:
                 frames = await session.take_frames()
@@ -73,7 +73,7 @@ class EngineServicer(engine_pb2_grpc.EngineServicer):
         context: "grpc.aio.ServicerContext[pb.PutImageRequest, pb.PutImageResponse]",
     ) -> pb.PutImageResponse:
         """Refuses: no model of this engine takes images."""
-        raise invalid(Violation("pixels", f"{self._info().model} takes no images"))
+        raise invalid(Violation("pixels", f"{self._engine.ready_info().model} takes no images"))
 
     async def GetEngineInfo(  # noqa: N802
         self,
@@ -81,7 +81,9 @@ class EngineServicer(engine_pb2_grpc.EngineServicer):
         context: "grpc.aio.ServicerContext[pb.GetEngineInfoRequest, pb.GetEngineInfoResponse]",
     ) -> pb.GetEngineInfoResponse:
         """Says what runs."""
-        return pb.GetEngineInfoResponse(info=conversion.to_info(self._info(), self._engine.config))
+        return pb.GetEngineInfoResponse(
+            info=conversion.to_info(self._engine.ready_info(), self._engine.config)
+        )
 
     async def GetLoad(  # noqa: N802
         self,
@@ -89,13 +91,8 @@ class EngineServicer(engine_pb2_grpc.EngineServicer):
         context: "grpc.aio.ServicerContext[pb.GetLoadRequest, pb.GetLoadResponse]",
     ) -> pb.GetLoadResponse:
         """Says how busy the engine is."""
-        self._info()
+        self._engine.ready_info()
         return pb.GetLoadResponse(load=conversion.to_load(self._engine.load))
-
-    def _info(self) -> EngineInfo:
-        if self._engine.info is None:
-            raise UnavailableError("the engine's model is not loaded yet", retry_delay_s=1.0)
-        return self._engine.info
 
     async def _obey_all(
         self, requests: AsyncIterator[pb.SessionRequest], session: ClientSession, first: pb.SessionRequest
@@ -121,7 +118,7 @@ class EngineServicer(engine_pb2_grpc.EngineServicer):
         try:
             if submit.sequence in session.running:
                 raise invalid(Violation("sequence", f"{submit.sequence} is in use on this stream"))
-            spec = conversion.to_spec(submit.spec, self._info())
+            spec = conversion.to_spec(submit.spec, self._engine.ready_info())
             self._engine.submit(session, submit.sequence, spec)
         except ServiceError as error:
             session.reject(submit.sequence, error)

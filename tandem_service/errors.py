@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+RETRY_DELAY_S = 1.0
+"""After how many seconds a client may try again, where nothing tells it better."""
+
 
 @dataclass(frozen=True)
 class Violation:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tandem_service.errors import DeadlineError, InternalError, ServiceError, UnavailableError
+from tandem_service.errors import RETRY_DELAY_S, DeadlineError, InternalError, ServiceError, UnavailableError
 from tokenizer_service.detokenizer import Detokenizer
 from tokenizer_service.engine_sequence import EngineSequence, LogprobRow, Mail, SequenceStart
 from tokenizer_service.events import (
@@ -21,8 +21,6 @@ from tokenizer_service.events import (
 from tokenizer_service.request import Output, Stop
 from tokenizer_service.stop import StopMatch, StopMatcher
 from tokenizer_service.token_table import TokenTable
-
-_RETRY_DELAY_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -188,7 +186,7 @@ def _raise_for(reason: FinishReason) -> None:
         FinishReason.DEADLINE: DeadlineError("the request's deadline passed"),
         FinishReason.ERROR: InternalError("the engine failed while it ran this request"),
         FinishReason.CANCELLED: UnavailableError(
-            "the engine gave this request up", retry_delay_s=_RETRY_DELAY_S
+            "the engine gave this request up", retry_delay_s=RETRY_DELAY_S
         ),
     }
     if reason in failures:

@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 
 from tandem.engine.v1 import engine_pb2, engine_pb2_grpc
-from tandem_service.errors import MismatchError, UnavailableError
+from tandem_service.errors import RETRY_DELAY_S, MismatchError, UnavailableError
 from tandem_service.model_dir import Fingerprint
 from tandem_service.status import from_status
 from tokenizer_service.bell import Bell
@@ -30,7 +30,6 @@ log = logging.getLogger("tandem.tokenizer")
 
 _MIN_BACKOFF_S = 0.1
 _MAX_BACKOFF_S = 5.0
-_RETRY_DELAY_S = 1.0
 # Keeps one message of submits at a few hundred kilobytes, so that it does not delay cancels.
 _MAX_IDS_PER_MESSAGE = 65_536
 _CHANNEL_OPTIONS = [
@@ -252,4 +251,4 @@ class EngineSession:
             sequence.fail(self._unavailable(f"the engine was away for {self._timeout_s:g} s"))
 
     def _unavailable(self, reason: str) -> UnavailableError:
-        return UnavailableError(reason, retry_delay_s=_RETRY_DELAY_S)
+        return UnavailableError(reason, retry_delay_s=RETRY_DELAY_S)

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from tandem_service.errors import (
+    RETRY_DELAY_S,
     DuplicateRequestError,
     OverloadedError,
     ServiceError,
@@ -17,8 +18,6 @@ from tokenizer_service.model import Model
 from tokenizer_service.request import Request
 from tokenizer_service.running_request import RunningRequest
 from tokenizer_service.slots import Slots
-
-_RETRY_DELAY_S = 1.0
 
 Write = Callable[[str, Event | ServiceError], Awaitable[None]]
 
@@ -74,10 +73,10 @@ class ManyStream:
         if request_id in self._running:
             return DuplicateRequestError(f"request_id: {request_id!r} is running on this stream")
         if self._is_ending:
-            return UnavailableError("this worker is shutting down", retry_delay_s=_RETRY_DELAY_S)
+            return UnavailableError("this worker is shutting down", retry_delay_s=RETRY_DELAY_S)
         if len(self._running) >= self._capacity:
             message = f"this stream runs max_requests_per_stream={self._capacity} requests already"
-            return OverloadedError(message, retry_delay_s=_RETRY_DELAY_S)
+            return OverloadedError(message, retry_delay_s=RETRY_DELAY_S)
         return None
 
     async def _serve(self, running: RunningRequest, request: Request, request_id: str) -> None:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tandem_service.errors import UnavailableError, Violation, invalid
+from tandem_service.errors import RETRY_DELAY_S, UnavailableError, Violation, invalid
 from tokenizer_service.answer import Prompt
 from tokenizer_service.chat import ChatTemplate
 from tokenizer_service.config import Limits
@@ -40,7 +40,7 @@ class Model:
             UnavailableError: No engine has ever been there.
         """
         if self.session.info is None:
-            raise UnavailableError("the engine is not there yet", retry_delay_s=1.0)
+            raise UnavailableError("the engine is not there yet", retry_delay_s=RETRY_DELAY_S)
         return self.session.info
 
     async def encode(self, value: Input, *, add_special_tokens: bool = True) -> Prompt:

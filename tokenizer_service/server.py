@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 
 from tandem.v1 import inference_pb2, inference_pb2_grpc
-from tandem_service.errors import ServiceError, UnavailableError, Violation, invalid
+from tandem_service.errors import RETRY_DELAY_S, ServiceError, UnavailableError, Violation, invalid
 from tokenizer_service.detokenizer import decode
 from tokenizer_service.events import Event
 from tokenizer_service.many_stream import ManyStream
@@ -21,7 +21,6 @@ from tokenizer_service.slots import Slots
 from tokenizer_service.validation import chat_violations, model_violations, token_id_violations
 
 SERVICE = "tandem.v1.Inference"
-_RETRY_DELAY_S = 1.0
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
@@ -74,7 +73,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServicer):
                 reading.result()
             await stream.drain()
             if not reading.done():
-                raise UnavailableError("this worker is shutting down", retry_delay_s=_RETRY_DELAY_S)
+                raise UnavailableError("this worker is shutting down", retry_delay_s=RETRY_DELAY_S)
         finally:
             reading.cancel()
             draining.cancel()

@@ -3,9 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 
-from tandem_service.errors import OverloadedError
-
-_RETRY_DELAY_S = 1.0
+from tandem_service.errors import RETRY_DELAY_S, OverloadedError
 
 
 class Slots:
@@ -25,7 +23,7 @@ class Slots:
         """
         if self._num_taken >= self._capacity:
             message = f"this worker runs max_requests={self._capacity} requests already"
-            raise OverloadedError(message, retry_delay_s=_RETRY_DELAY_S)
+            raise OverloadedError(message, retry_delay_s=RETRY_DELAY_S)
         self._num_taken += 1
         try:
             yield
