@@ -3,15 +3,15 @@
 Both say how their queries attend; the models do not know which of the two they run.
 """
 
-from collections.abc import Sequence as Items
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 
-from engine_service.plan import PrefillChunk
-from engine_service.sequence import Sequence
-from tandem_kernels import decode_attention, prefill_attention
+from engine_service.sequence_table import SequenceTable
+from engine_service.step_words import PrefillShape
+from tandem_kernels import decode_attention, decode_inputs, plan_decode, prefill_attention
+from tandem_kernels.decode_plan import DecodePlan
 
 
 class Batch(Protocol):
@@ -40,42 +40,58 @@ class Batch(Protocol):
 
 @dataclass
 class PrefillBatch:
-    """Chunks of known tokens, one after another, without padding.
+    """Chunks of known tokens, one after another, without padding between them.
 
     Attributes:
-        block_tables: [num_chunks, max_blocks], padded with 0.
+        block_tables: [num_rows, max_blocks].
+        rows: [num_chunks], each chunk's row of block_tables.
         cu_seqlens_q: [num_chunks + 1], where each chunk begins.
         context_lens: [num_chunks], tokens up to each chunk's end.
+        ends: [num_drawing], the token after which each drawing sequence draws.
+        draw_rows: [num_drawing], its row in the state table.
+        draw_positions: [num_drawing], the index of what it draws.
     """
 
     token_ids: torch.Tensor
     positions: torch.Tensor
     slot_mapping: torch.Tensor
     block_tables: torch.Tensor
+    rows: torch.Tensor
     cu_seqlens_q: torch.Tensor
     context_lens: torch.Tensor
+    ends: torch.Tensor
+    draw_rows: torch.Tensor
+    draw_positions: torch.Tensor
 
     @classmethod
-    def of(cls, chunks: Items[PrefillChunk], block_size: int, device: torch.device) -> "PrefillBatch":
-        """The batch of a plan's chunks."""
-        token_ids: list[int] = []
-        positions: list[int] = []
-        slots: list[int] = []
-        starts = [0]
-        for chunk in chunks:
-            places = range(chunk.start, chunk.start + chunk.length)
-            token_ids += chunk.sequence.tokens[chunk.start : chunk.start + chunk.length]
-            positions += places
-            slots += [_slot(chunk.sequence, place, block_size) for place in places]
-            starts.append(len(token_ids))
-        ends = [chunk.start + chunk.length for chunk in chunks]
+    def of(
+        cls,
+        words: torch.Tensor,  # [shape.num_words] int32, as `step_words` packs them
+        shape: PrefillShape,
+        table: SequenceTable,
+        block_size: int,
+    ) -> "PrefillBatch":
+        """The batch of packed chunks."""
+        cu_seqlens, starts, rows, lens, ends, draw_rows, draw_positions, token_ids = (
+            words[place : place + size] for place, size in shape.segments()
+        )
+        places = torch.arange(shape.num_tokens, dtype=torch.int32, device=words.device)
+        # The entry after the last chunk stands for padding behind it.
+        chunks = torch.searchsorted(cu_seqlens[1:], places, right=True, out_int32=True)
+        max_position = table.layout.max_blocks * block_size - 1
+        positions = (places - cu_seqlens[chunks] + starts[chunks]).clamp_(max=max_position)
+        blocks = table.block_tables[rows[chunks], positions // block_size]
         return cls(
-            token_ids=_tensor(token_ids, device),
-            positions=_tensor(positions, device),
-            slot_mapping=_tensor(slots, device),
-            block_tables=_block_tables([chunk.sequence for chunk in chunks], device),
-            cu_seqlens_q=_tensor(starts, device),
-            context_lens=_tensor(ends, device),
+            token_ids=token_ids,
+            positions=positions,
+            slot_mapping=blocks * block_size + positions % block_size,
+            block_tables=table.block_tables,
+            rows=rows[: shape.num_chunks],
+            cu_seqlens_q=cu_seqlens,
+            context_lens=lens,
+            ends=ends,
+            draw_rows=draw_rows,
+            draw_positions=draw_positions,
         )
 
     def attend(
@@ -86,9 +102,8 @@ class PrefillBatch:
         scale: float,
     ) -> torch.Tensor:  # [num_tokens, num_heads, head_dim]
         """Causal attention of each chunk to its sequence."""
-        return prefill_attention(
-            q, k_cache, v_cache, self.block_tables, self.cu_seqlens_q, self.context_lens, scale
-        )
+        cu_seqlens, lens = self.cu_seqlens_q, self.context_lens
+        return prefill_attention(q, k_cache, v_cache, self.block_tables, self.rows, cu_seqlens, lens, scale)
 
 
 @dataclass
@@ -96,39 +111,34 @@ class DecodeBatch:
     """The newest token of each decoding sequence.
 
     Attributes:
-        rows: [num_seqs], each sequence's row in the state table.
-        block_tables: [num_seqs, max_blocks], padded with 0.
-        context_lens: [num_seqs], tokens that each query sees, itself included.
+        block_tables: [num_rows, max_blocks].
+        rows: [num_seqs], each sequence's row of block_tables.
+        context_lens: [num_seqs], tokens that each query sees, itself included; 0 for padding.
+        plan: How attention is spread over the device.
     """
 
     token_ids: torch.Tensor
     positions: torch.Tensor
     slot_mapping: torch.Tensor
-    rows: torch.Tensor
     block_tables: torch.Tensor
+    rows: torch.Tensor
     context_lens: torch.Tensor
+    plan: DecodePlan
 
     @classmethod
     def of(
         cls,
-        sequences: Items[Sequence],
-        last_tokens: torch.Tensor,  # [max_num_seqs], by row
+        rows: torch.Tensor,  # [num_seqs] int32
+        context_lens: torch.Tensor,  # [num_seqs] int32
+        table: SequenceTable,
         block_size: int,
-        device: torch.device,
+        plan: DecodePlan,  # overwritten
     ) -> "DecodeBatch":
-        """The batch of a plan's decoding sequences, whose newest tokens are on the device only."""
-        places = [sequence.num_computed - 1 for sequence in sequences]
-        slots = [_slot(*pair, block_size) for pair in zip(sequences, places, strict=True)]
-        rows = _tensor([sequence.row for sequence in sequences], device)
-        positions = _tensor(places, device)
-        return cls(
-            token_ids=last_tokens[rows],
-            positions=positions,
-            slot_mapping=_tensor(slots, device),
-            rows=rows,
-            block_tables=_block_tables(sequences, device),
-            context_lens=positions + 1,
-        )
+        """The batch of sequences whose newest tokens are on the device only."""
+        inputs = decode_inputs(table.state, rows, context_lens, table.layout, block_size)
+        token_ids, positions, slot_mapping = inputs.unbind()
+        plan = plan_decode(context_lens, plan)
+        return cls(token_ids, positions, slot_mapping, table.block_tables, rows, context_lens, plan)
 
     def attend(
         self,
@@ -138,17 +148,5 @@ class DecodeBatch:
         scale: float,
     ) -> torch.Tensor:  # [num_tokens, num_heads, head_dim]
         """Attention of each token to its context."""
-        return decode_attention(q, k_cache, v_cache, self.block_tables, self.context_lens, scale)
-
-
-def _slot(sequence: Sequence, place: int, block_size: int) -> int:
-    return sequence.blocks[place // block_size] * block_size + place % block_size
-
-
-def _block_tables(sequences: Items[Sequence], device: torch.device) -> torch.Tensor:
-    width = max(len(sequence.blocks) for sequence in sequences)
-    return _tensor([each.blocks + [0] * (width - len(each.blocks)) for each in sequences], device)
-
-
-def _tensor(values: Items[int] | Items[list[int]], device: torch.device) -> torch.Tensor:
-    return torch.tensor(values, dtype=torch.int64, device=device)
+        tables, lens = self.block_tables, self.context_lens
+        return decode_attention(q, k_cache, v_cache, tables, self.rows, lens, scale, self.plan)

@@ -18,10 +18,14 @@ class EngineConfig:
         "", "name of the model for clients; empty takes the last part of --model", unit="name"
     )
     listen: str = flag("127.0.0.1:50052", "address to listen on, HOST:PORT or unix:PATH", unit="address")
-    device: str = flag("auto", "device for weights and KV cache", choices=("auto", "cpu"))
+    device: str = flag(
+        "auto",
+        "device for weights and KV cache; auto is the GPU where there is one",
+        choices=("auto", "cpu", "cuda"),
+    )
     dtype: str = flag(
         "auto",
-        "type of weights and KV cache; auto is float32 on a CPU",
+        "type of weights and KV cache; auto is float32 on a CPU, and on a GPU the checkpoint's or bfloat16",
         choices=("auto", "float32", "float16", "bfloat16"),
     )
     context_length: int = flag(
@@ -31,7 +35,15 @@ class EngineConfig:
     max_num_waiting: int = flag(4096, "sequences that may wait; more are refused", unit="sequences")
     max_prefill_tokens: int = flag(2048, "most prompt tokens computed in one step", unit="tokens")
     kv_block_size: int = flag(16, "slots of one block of the KV cache", unit="tokens")
-    kv_cache_mib: int = flag(1024, "memory of the KV cache", unit="MiB")
+    kv_cache_mib: int = flag(
+        0, "memory of the KV cache; 0 takes 1024 on a CPU, and what is left on a GPU", unit="MiB"
+    )
+    gpu_memory_utilization: float = flag(
+        0.9,
+        "share of the GPU's memory for weights, KV cache, graphs and workspace together",
+        unit="parts of 1",
+    )
+    eager: bool = flag(False, "run without CUDA graphs")
     num_blocks: int = flag(0, "blocks of the KV cache; 0 takes what kv-cache-mib holds", unit="blocks")
     prefix_caching: bool = flag(True, "reuse the KV cache of equal prompt beginnings")
     num_threads: int = flag(0, "CPU threads of the model; 0 takes half of the cores", unit="threads")
@@ -47,10 +59,14 @@ class EngineConfig:
             _check_at_least(name, getattr(self, name), 1)
         for name in _AT_LEAST_ZERO:
             _check_at_least(name, getattr(self, name), 0)
+        if not 0 < self.gpu_memory_utilization <= 1:
+            raise ValueError(f"gpu_memory_utilization={self.gpu_memory_utilization}: must be in (0, 1]")
 
 
-_AT_LEAST_ONE = ("max_num_seqs", "max_prefill_tokens", "kv_block_size", "kv_cache_mib", "max_message_mib")
-_AT_LEAST_ZERO = ("context_length", "max_num_waiting", "num_blocks", "num_threads", "grace_s", "fake_rate")
+_AT_LEAST_ONE = ("max_num_seqs", "max_prefill_tokens", "kv_block_size", "max_message_mib")
+_AT_LEAST_ZERO = (
+    "context_length", "max_num_waiting", "kv_cache_mib", "num_blocks", "num_threads", "grace_s", "fake_rate",
+)  # fmt: skip
 
 
 def _check_at_least(name: str, value: float, least: int) -> None:

@@ -25,6 +25,10 @@ class Runner(Protocol[Launched]):
         """Waits for a step."""
         ...
 
+    def check(self) -> None:
+        """Called after a step broke; raises if the device broke with it, which ends the core."""
+        ...
+
 
 class Core(Generic[Launched]):
     """The loop that runs one step ahead of what it has read back."""
@@ -80,8 +84,7 @@ class Core(Generic[Launched]):
         try:
             return plan, self._runner.launch(plan)
         except Exception:
-            log.exception("step %d broke; its requests fail", plan.step)
-            self._scheduler.fail(plan)
+            self._fail(plan)
             return None
 
     def _collect(self, previous: tuple[Plan, Launched] | None) -> None:
@@ -91,10 +94,14 @@ class Core(Generic[Launched]):
         try:
             outcome = self._runner.collect(launched)
         except Exception:
-            log.exception("step %d broke; its requests fail", plan.step)
-            self._scheduler.fail(plan)
+            self._fail(plan)
         else:
             self._scheduler.update(plan, outcome)
+
+    def _fail(self, plan: Plan) -> None:
+        log.exception("step %d broke; its requests fail", plan.step)
+        self._runner.check()
+        self._scheduler.fail(plan)
 
     def _publish(self) -> None:
         columns, load = self._scheduler.take_columns(), self._scheduler.load

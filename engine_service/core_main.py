@@ -82,7 +82,7 @@ def _fake_runner(
 def _model_runner(
     config: EngineConfig, model_config: ModelConfig, directory: Path, eos_ids: tuple[int, ...]
 ) -> tuple[Runner[Any], int, str, str]:
-    from engine_service.model_runner import load_runner  # only here is torch needed
+    from engine_service.loading import load_runner  # only here is torch needed
 
     runner = load_runner(config, model_config, directory, len(eos_ids))
     return runner, runner.num_blocks, runner.dtype, runner.device
@@ -98,6 +98,7 @@ def _context_length(config: EngineConfig, model_config: ModelConfig, num_blocks:
     if held < wanted and (config.context_length or held < 2):
         raise ValueError(
             f"context_length={wanted} needs {-(-wanted // config.kv_block_size)} blocks of the KV cache, "
-            f"which has {num_blocks}; raise --kv-cache-mib or lower --context-length"
+            f"which has {num_blocks}; raise --kv-cache-mib or --gpu-memory-utilization, "
+            "or lower --context-length"
         )
     return min(wanted, held)

@@ -42,6 +42,9 @@ class FakeRunner:
             time.sleep(wait_s)
         return outcome
 
+    def check(self) -> None:
+        """Nothing can break."""
+
     def _token(self, sequence: Sequence) -> int:
         # The token in flight counts: this step draws the one after it.
         place = len(sequence.tokens) + sequence.num_in_flight - 1 - sequence.num_prompt

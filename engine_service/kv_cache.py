@@ -9,7 +9,8 @@ class KVCache:
     """Keys and values of all layers.
 
     Attributes:
-        keys: [num_layers, num_blocks, block_size, num_kv_heads, head_dim].
+        keys: [num_layers, num_blocks + 1, block_size, num_kv_heads, head_dim]; the last block takes
+            what padding writes.
         values: The same shape.
     """
 
@@ -21,13 +22,18 @@ class KVCache:
         Raises:
             ValueError: There is not enough memory; the message says how much was asked for.
         """
-        shape = (config.num_layers, num_blocks, block_size, config.num_kv_heads, config.head_dim)
+        shape = (config.num_layers, num_blocks + 1, block_size, config.num_kv_heads, config.head_dim)
         try:
             self.keys = torch.empty(shape, dtype=dtype, device=device)
             self.values = torch.empty(shape, dtype=dtype, device=device)
         except RuntimeError:
             mib = (num_blocks * bytes_per_block(config, block_size, dtype)) >> 20
             raise ValueError(f"no memory for a KV cache of {mib} MiB; lower --kv-cache-mib") from None
+
+    @property
+    def num_blocks(self) -> int:
+        """Blocks for sequences; the block for padding has this number."""
+        return self.keys.shape[1] - 1
 
     @property
     def block_size(self) -> int:

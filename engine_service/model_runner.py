@@ -1,23 +1,18 @@
 """Runs plans on the device. The one owner of the model's tensors."""
 
-import os
-from collections.abc import Sequence as Items
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 
 import torch
 
-from engine_service.batch import DecodeBatch, PrefillBatch
-from engine_service.config import EngineConfig
-from engine_service.kv_cache import KVCache, bytes_per_block
-from engine_service.model_config import ModelConfig
-from engine_service.models.decoder import Decoder
+from engine_service.cuda_graph import GraphedSteps
+from engine_service.device import check_device
+from engine_service.log_probabilities import log_probabilities, to_logprobs
+from engine_service.model_steps import Drawn, ModelSteps
 from engine_service.plan import Outcome, Plan, PrefillChunk
-from engine_service.sampler import Needs, log_probabilities, sample
-from engine_service.sampling_params import MAX_STOP_TOKEN_IDS
+from engine_service.readback import Readback
 from engine_service.sequence import Logprobs, Sequence
-from engine_service.sequence_table import SequenceTable
-from engine_service.weights import load_weights
+from engine_service.step_words import PrefillShape, step_words
+from engine_service.upload import Upload
 
 # Rows of logits that prompt log-probabilities take at once; 256 rows of 128k ids are 128 MiB.
 LOGPROB_ROWS = 256
@@ -25,32 +20,36 @@ LOGPROB_ROWS = 256
 
 @dataclass
 class Launched:
-    """A step on its way.
+    """A step on its way; tensors are the host's copies, valid once `results` has waited.
 
     Attributes:
         tokens: The drawn ids, in the order of Plan.drawing(); one tensor for each batch.
-        logprobs, prompt_logprobs: As in Outcome.
+        logprobs: The entries of a batch, and the sequences' places in Plan.drawing() and candidates.
+        prompt_logprobs: Parts of a chunk's entries, its place in Plan.prefills and candidates.
     """
 
-    tokens: list[torch.Tensor]
-    logprobs: dict[int, Logprobs]
-    prompt_logprobs: dict[int, Logprobs]
+    results: Readback
+    tokens: list[torch.Tensor] = field(default_factory=list)
+    logprobs: list[tuple[torch.Tensor, list[tuple[int, int]]]] = field(default_factory=list)
+    prompt_logprobs: list[tuple[torch.Tensor, int, int]] = field(default_factory=list)
 
 
 class ModelRunner:
     """A model, its KV cache and the state of its running sequences."""
 
-    def __init__(self, model: Decoder, cache: KVCache, table: SequenceTable) -> None:
-        """All on the same device."""
-        self._model = model
-        self._cache = cache
-        self._table = table
-        self._device = table.last_tokens.device
+    def __init__(self, steps: ModelSteps, graphs: GraphedSteps, upload: Upload) -> None:
+        """`graphs` are those of `steps`, whose input is `upload`."""
+        self._model = steps.model
+        self._cache = steps.cache
+        self._table = steps.table
+        self._graphs = graphs
+        self._upload = upload
+        self._device = upload.words.device
 
     @property
     def num_blocks(self) -> int:
         """Blocks of the KV cache."""
-        return self._cache.keys.shape[1]
+        return self._cache.num_blocks
 
     @property
     def dtype(self) -> str:
@@ -64,96 +63,86 @@ class ModelRunner:
 
     @torch.inference_mode()
     def launch(self, plan: Plan) -> Launched:
-        """Runs the prefill chunks, then the decoding sequences."""
-        launched = Launched([], {}, {})
+        """Starts the prefill chunks, then the decoding sequences; on a GPU returns before they are done."""
+        shape = self._graphs.prefill_shape(PrefillShape.of(plan.prefills))
+        self._send_inputs(plan, shape)
+        launched = Launched(Readback(self._device))
         if plan.prefills:
-            self._prefill(plan.prefills, launched)
+            drawn = self._graphs.prefill(shape)
+            self._take(drawn, [chunk.sequence for chunk in plan.prefills if chunk.is_last], launched)
+            self._take_prompt_logprobs(plan.prefills, drawn.residual, launched)
         if plan.decodes:
-            self._decode(plan.decodes, launched)
+            self._take(self._graphs.decode(len(plan.decodes)), plan.decodes, launched)
+        launched.results.end()
         return launched
 
     def collect(self, launched: Launched) -> Outcome:
-        """Reads a step back."""
-        tokens = [token for part in launched.tokens for token in part.tolist()]
-        return Outcome(tokens, launched.logprobs, launched.prompt_logprobs)
+        """Waits for a step."""
+        launched.results.wait()
+        outcome = Outcome([token for part in launched.tokens for token in part.tolist()])
+        for entries, takers in launched.logprobs:
+            for row, (place, num_candidates) in zip(entries, takers, strict=True):
+                outcome.logprobs[place] = to_logprobs(row[None], num_candidates)
+        for entries, place, num_candidates in launched.prompt_logprobs:
+            collected = outcome.prompt_logprobs.setdefault(place, Logprobs(num_candidates))
+            collected.extend(to_logprobs(entries, num_candidates))
+        return outcome
 
-    def _prefill(self, chunks: list[PrefillChunk], launched: Launched) -> None:
-        batch = PrefillBatch.of(chunks, self._cache.block_size, self._device)
-        hidden = self._model(batch, self._cache)
-        self._prompt_logprobs(chunks, hidden, launched)
-        drawing = [chunk.sequence for chunk in chunks if chunk.is_last]
-        if not drawing:
-            return
-        for sequence in drawing:
-            self._table.set_row(sequence)
-        is_last = torch.tensor([chunk.is_last for chunk in chunks])
-        ends = batch.cu_seqlens_q[1:][is_last] - 1
-        rows = torch.tensor([sequence.row for sequence in drawing], device=self._device)
-        self._draw(hidden[ends], rows, batch.context_lens[is_last], drawing, launched)
+    def check(self) -> None:
+        """Sees whether the device still works after something went wrong.
 
-    def _decode(self, sequences: list[Sequence], launched: Launched) -> None:
-        batch = DecodeBatch.of(sequences, self._table.last_tokens, self._cache.block_size, self._device)
-        hidden = self._model(batch, self._cache)
-        self._draw(hidden, batch.rows, batch.context_lens, sequences, launched)
+        Raises:
+            DeviceError: It does not; this process cannot use it any more.
+        """
+        check_device(self._device)
 
-    def _draw(
-        self,
-        hidden: torch.Tensor,  # [num_seqs, hidden_size]
-        rows: torch.Tensor,  # [num_seqs]
-        positions: torch.Tensor,  # [num_seqs], of the tokens to draw
-        sequences: Items[Sequence],
-        launched: Launched,
-    ) -> None:
-        logits = self._model.logits(hidden)
-        tokens = sample(logits, rows, positions, self._table, Needs.of(sequences))
-        self._table.add_tokens(rows, tokens)
+    def _send_inputs(self, plan: Plan, shape: PrefillShape) -> None:
+        for chunk in plan.prefills:
+            if chunk.is_first:
+                self._table.set_row(chunk.sequence)
+        for sequence in plan.grown:
+            self._table.add_blocks(sequence, len(sequence.blocks) - 1)
+        self._upload.send(step_words(plan, shape, self._table.scratch_row), self._table)
+
+    def _take(self, drawn: Drawn, sequences: list[Sequence], launched: Launched) -> None:
+        """Fetches what was drawn for `sequences`, behind which there may be padding."""
         first_place = sum(len(part) for part in launched.tokens)
-        for index, sequence in enumerate(sequences):
-            if (k := sequence.spec.logprobs) is not None:
-                row = slice(index, index + 1)
-                launched.logprobs[first_place + index] = log_probabilities(logits[row], tokens[row], k)
-        launched.tokens.append(tokens)
+        launched.tokens.append(launched.results.fetch(drawn.tokens[: len(sequences)]))
+        asking = [index for index, each in enumerate(sequences) if each.spec.logprobs is not None]
+        if asking:
+            takers = [(first_place + index, sequences[index].spec.logprobs or 0) for index in asking]
+            rows = self._to_device(asking)
+            most = max(num_candidates for _, num_candidates in takers)
+            entries = log_probabilities(drawn.logits[rows], drawn.tokens[rows], most)
+            launched.logprobs.append((launched.results.fetch(entries), takers))
 
-    def _prompt_logprobs(
+    def _take_prompt_logprobs(
         self,
         chunks: list[PrefillChunk],
-        hidden: torch.Tensor,  # [num_tokens, hidden_size]
+        residual: torch.Tensor,  # [num_tokens, hidden_size]
         launched: Launched,
     ) -> None:
-        """Entries for the prompt tokens that each chunk's places predict."""
+        """Fetches entries for the prompt tokens that each chunk's places predict."""
         begin = 0
         for place, chunk in enumerate(chunks):
-            if chunk.sequence.prompt_logprobs is not None and not chunk.sequence.is_started:
-                entries = Logprobs(chunk.sequence.prompt_logprobs.num_candidates)
+            wanted = chunk.sequence.prompt_logprobs
+            if wanted is not None and not chunk.sequence.is_started:
                 predicted = chunk.sequence.tokens[chunk.start + 1 : chunk.start + chunk.length + 1]
                 for start in range(0, len(predicted), LOGPROB_ROWS):
-                    part = torch.tensor(predicted[start : start + LOGPROB_ROWS], device=self._device)
-                    logits = self._model.logits(hidden[begin + start : begin + start + len(part)])
-                    entries.extend(log_probabilities(logits, part, entries.num_candidates))
-                launched.prompt_logprobs[place] = entries
+                    part = self._to_device(predicted[start : start + LOGPROB_ROWS])
+                    rows = residual[begin + start : begin + start + len(part)]
+                    entries = log_probabilities(self._prompt_logits(rows), part, wanted.num_candidates)
+                    fetched = launched.results.fetch(entries)
+                    launched.prompt_logprobs.append((fetched, place, wanted.num_candidates))
             begin += chunk.length
 
+    def _prompt_logits(
+        self,
+        residual: torch.Tensor,  # [num_tokens, hidden_size]
+    ) -> torch.Tensor:  # [num_tokens, vocab_size]
+        shape = (len(residual), self._table.token_counts.shape[1])
+        return self._model.logits(residual, torch.empty(shape, dtype=torch.float32, device=self._device))
 
-def load_runner(
-    config: EngineConfig, model_config: ModelConfig, directory: Path, num_eos_ids: int
-) -> ModelRunner:
-    """Loads the weights and allocates the KV cache.
-
-    Raises:
-        ValueError: The checkpoint is broken, or the memory does not suffice.
-    """
-    # The services and their clients need cores too: with a thread on each core, the threads of one
-    # operation wait for the one that was put aside (2 busy cores, demo model: 27 ms a step became 270).
-    torch.set_num_threads(config.num_threads or max(1, (os.cpu_count() or 1) // 2))
-    device = torch.device("cpu" if config.device == "auto" else config.device)
-    dtype = torch.float32 if config.dtype == "auto" else getattr(torch, config.dtype)
-    torch.set_default_dtype(dtype)
-    model = Decoder(model_config, device)
-    torch.set_default_dtype(torch.float32)
-    load_weights(directory, model.checkpoint_tensors(), is_tied=model_config.is_tied)
-    block_bytes = bytes_per_block(model_config, config.kv_block_size, dtype)
-    num_blocks = config.num_blocks or (config.kv_cache_mib << 20) // block_bytes
-    cache = KVCache(model_config, num_blocks, config.kv_block_size, dtype, device)
-    max_stop_ids = MAX_STOP_TOKEN_IDS + num_eos_ids
-    table = SequenceTable(config.max_num_seqs, model_config.vocab_size, max_stop_ids, device)
-    return ModelRunner(model, cache, table)
+    def _to_device(self, values: list[int]) -> torch.Tensor:  # [len(values)] int64
+        is_pinned = self._device.type == "cuda"
+        return torch.tensor(values, pin_memory=is_pinned).to(self._device, non_blocking=True)

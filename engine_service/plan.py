@@ -12,22 +12,29 @@ class PrefillChunk:
     Attributes:
         start: Index of the first token.
         length: Number of tokens.
+        is_first: Whether the sequence has just been given its row and blocks.
         is_last: Whether a token is drawn after it.
     """
 
     sequence: Sequence
     start: int
     length: int
+    is_first: bool
     is_last: bool
 
 
 @dataclass(slots=True)
 class Plan:
-    """One step: prefill chunks, then one token for each decoding sequence."""
+    """One step: prefill chunks, then one token for each decoding sequence.
+
+    Attributes:
+        grown: Those of `decodes` whose last block is new.
+    """
 
     step: int
     prefills: list[PrefillChunk]
     decodes: list[Sequence]
+    grown: list[Sequence] = field(default_factory=list)
 
     @property
     def is_empty(self) -> bool:

@@ -85,11 +85,11 @@ class Scheduler:
     def schedule(self) -> Plan:
         """Plans the next step and gives its sequences the blocks they need."""
         self._end_late()
-        decodes = self._schedule_decodes()
+        decodes, grown = self._schedule_decodes()
         prefills = self._continue_prefills(self._max_prefill_tokens)
         prefills += self._admit(self._max_prefill_tokens - sum(chunk.length for chunk in prefills))
         self._step += 1
-        return Plan(self._step, prefills, decodes)
+        return Plan(self._step, prefills, decodes, grown)
 
     def update(self, plan: Plan, outcome: Outcome) -> None:
         """Takes in the tokens of a step."""
@@ -132,19 +132,23 @@ class Scheduler:
         rows = [sequence.row for sequence in running]
         assert len({*rows, *self._free_rows}) == len(rows) + len(self._free_rows)
 
-    def _schedule_decodes(self) -> list[Sequence]:
+    def _schedule_decodes(self) -> tuple[list[Sequence], list[Sequence]]:
+        """The sequences that decode, and those of them that got a block for it."""
         decodes: list[Sequence] = []
+        grown: list[Sequence] = []
         for sequence in list(self._decoding):
             if sequence.state is not State.DECODING:
                 continue  # preempted for one before it
             if len(sequence.tokens) + sequence.num_in_flight >= sequence.token_limit:
                 continue  # its last token is in flight
-            if sequence.num_computed == len(sequence.blocks) * self._block_size and not self._grow(sequence):
-                continue
+            if sequence.num_computed == len(sequence.blocks) * self._block_size:
+                if not self._grow(sequence):
+                    continue
+                grown.append(sequence)
             sequence.num_computed += 1
             sequence.num_in_flight += 1
             decodes.append(sequence)
-        return decodes
+        return decodes, grown
 
     def _grow(self, sequence: Sequence) -> bool:
         """Gives a decoding sequence its next block; False if it was itself preempted."""
@@ -161,7 +165,7 @@ class Scheduler:
         for sequence in list(self._prefilling):
             if budget <= 0:
                 break
-            chunks.append(self._next_chunk(sequence, budget))
+            chunks.append(self._next_chunk(sequence, budget, is_first=False))
             budget -= chunks[-1].length
         return chunks
 
@@ -178,7 +182,7 @@ class Scheduler:
             if sequence.first_step_s is None:
                 sequence.first_step_s = self._clock()
             insort(self._prefilling, sequence, key=lambda each: each.order)
-            chunks.append(self._next_chunk(sequence, budget))
+            chunks.append(self._next_chunk(sequence, budget, is_first=True))
             budget -= chunks[-1].length
         return chunks
 
@@ -215,7 +219,7 @@ class Scheduler:
             digests.append(block_digest(parent, sequence.tokens[start : start + size]))
         return digests
 
-    def _next_chunk(self, sequence: Sequence, budget: int) -> PrefillChunk:
+    def _next_chunk(self, sequence: Sequence, budget: int, *, is_first: bool) -> PrefillChunk:
         start = sequence.num_computed
         length = min(budget, len(sequence.tokens) - start)
         sequence.num_computed += length
@@ -228,7 +232,7 @@ class Scheduler:
         # The step's keys and values are stored before any attention reads them, so even a sequence
         # of the same step may share these blocks.
         self._register_full_blocks(sequence)
-        return PrefillChunk(sequence, start, length, is_last)
+        return PrefillChunk(sequence, start, length, is_first, is_last)
 
     def _append(self, step: int, sequence: Sequence, token: int, place: int, outcome: Outcome) -> None:
         session, number = sequence.key

@@ -1,83 +1,106 @@
-"""What the device knows of each running sequence: one row of every tensor here."""
+"""What the device knows of each running sequence: one row of words, and counts of its tokens."""
+
+from __future__ import annotations
+
+import struct
+from array import array
 
 import torch
 
-from engine_service.sampling_params import MAX_LOGIT_BIAS
 from engine_service.sequence import Sequence
+from tandem_kernels.sequence_state import Column, StateLayout
 
-NO_TOKEN = -1
+WORD = "i"  # the array type of 32-bit words
 
 
 class SequenceTable:
-    """Per-sequence state of the sampler, by row.
+    """Per-sequence state by row. Changes are collected here and written by the step's upload.
 
     Attributes:
-        last_tokens: [max_num_seqs], the next decode step's input.
-        temperature, top_p, min_p, repetition, presence, frequency: [max_num_seqs] float32.
-        top_k: [max_num_seqs], the vocabulary size for no bound.
-        seeds: [max_num_seqs] int64, the bits of the unsigned seed.
-        min_lengths: [max_num_seqs], tokens before which no stop token is drawn.
-        stop_ids: [max_num_seqs, max_stop_ids], padded with NO_TOKEN.
-        bias_ids, bias_values: [max_num_seqs, MAX_LOGIT_BIAS], padded with id 0 and value 0.
-        in_prompt: [max_num_seqs, vocab_size], whether a token is in the prompt.
-        output_counts: [max_num_seqs, vocab_size], how often a token is in the output.
+        state: [num_rows + 1, row_size] int32, laid out by `layout`; the last row is for padding.
+        token_counts: [num_rows + 1, vocab_size] int32, for rows with penalties: bit 0 says that a token
+            is in the prompt, the rest how often it is in the output.
+        scratch_row: The row of padding; its block table has nothing but the cache's scratch block.
     """
 
-    def __init__(self, num_rows: int, vocab_size: int, max_stop_ids: int, device: torch.device) -> None:
-        """Rows with undefined content."""
-        self.vocab_size = vocab_size
-        with device:
-            self.last_tokens = torch.zeros(num_rows, dtype=torch.int64)
-            self.temperature = torch.zeros(num_rows)
-            self.top_p = torch.zeros(num_rows)
-            self.min_p = torch.zeros(num_rows)
-            self.repetition = torch.zeros(num_rows)
-            self.presence = torch.zeros(num_rows)
-            self.frequency = torch.zeros(num_rows)
-            self.top_k = torch.zeros(num_rows, dtype=torch.int64)
-            self.seeds = torch.zeros(num_rows, dtype=torch.int64)
-            self.min_lengths = torch.zeros(num_rows, dtype=torch.int64)
-            self.stop_ids = torch.full((num_rows, max_stop_ids), NO_TOKEN)
-            self.bias_ids = torch.zeros(num_rows, MAX_LOGIT_BIAS, dtype=torch.int64)
-            self.bias_values = torch.zeros(num_rows, MAX_LOGIT_BIAS)
-            self.in_prompt = torch.zeros(num_rows, vocab_size, dtype=torch.bool)
-            self.output_counts = torch.zeros(num_rows, vocab_size, dtype=torch.int32)
+    def __init__(self, num_rows: int, vocab_size: int, layout: StateLayout, device: torch.device) -> None:
+        """All rows are zero: greedy, without rules, in block 0."""
+        self.layout = layout
+        self.state = torch.zeros(num_rows + 1, layout.row_size, dtype=torch.int32, device=device)
+        self.token_counts = torch.zeros(num_rows + 1, vocab_size, dtype=torch.int32, device=device)
+        self.scratch_row = num_rows
+        self._places = array(WORD)
+        self._words = array(WORD)
+
+    @property
+    def block_tables(self) -> torch.Tensor:
+        """[num_rows + 1, max_blocks], a view."""
+        return self.state[:, self.layout.block_table :]
+
+    def use_scratch_block(self, block: int) -> None:
+        """Names the block that takes the keys and values of padding."""
+        self.block_tables[self.scratch_row] = block
 
     def set_row(self, sequence: Sequence) -> None:
         """Fills the row of a sequence whose tokens are all known."""
-        row, params = sequence.row, sequence.spec.sampling
-        self.temperature[row] = params.temperature
-        self.top_p[row] = params.top_p
-        self.min_p[row] = params.min_p
-        self.repetition[row] = params.repetition_penalty
-        self.presence[row] = params.presence_penalty
-        self.frequency[row] = params.frequency_penalty
-        self.top_k[row] = params.top_k or self.vocab_size
-        self.seeds[row] = params.seed - (1 << 64) if params.seed >> 63 else params.seed
-        self.min_lengths[row] = sequence.num_prompt + sequence.spec.min_tokens
-        _fill(self.stop_ids[row], list(sequence.stop_reasons), NO_TOKEN)
-        _fill(self.bias_ids[row], [token for token, _ in params.logit_bias], 0)
-        _fill(self.bias_values[row], [bias for _, bias in params.logit_bias], 0.0)
-        if params.has_penalties:
+        begin = sequence.row * self.layout.row_size
+        self._write(begin + Column.TEMPERATURE, _parameters(sequence, self.token_counts.shape[1]))
+        self._write(begin + self.layout.stop_ids, array(WORD, sequence.stop_reasons))
+        biases = sequence.spec.sampling.logit_bias
+        self._write(begin + self.layout.bias_ids, array(WORD, [token for token, _ in biases]))
+        self._write(begin + self.layout.bias_values, _floats(*(bias for _, bias in biases)))
+        self.add_blocks(sequence, 0)
+        if sequence.spec.sampling.has_penalties:
             self._count_tokens(sequence)
 
-    def add_tokens(
-        self,
-        rows: torch.Tensor,  # [num_seqs]
-        tokens: torch.Tensor,  # [num_seqs]
-    ) -> None:
-        """Takes in newly drawn tokens."""
-        self.last_tokens[rows] = tokens
-        self.output_counts[rows, tokens] += 1
+    def add_blocks(self, sequence: Sequence, first: int) -> None:
+        """Writes the sequence's blocks from index `first` on."""
+        begin = sequence.row * self.layout.row_size + self.layout.block_table
+        self._write(begin + first, array(WORD, sequence.blocks[first:]))
+
+    def take_changes(self) -> tuple[array[int], array[int]]:
+        """Places in the flat state and the words to write there, since the last call."""
+        changes = self._places, self._words
+        self._places, self._words = array(WORD), array(WORD)
+        return changes
+
+    def _write(self, place: int, words: array[int]) -> None:
+        self._places.extend(range(place, place + len(words)))
+        self._words.extend(words)
 
     def _count_tokens(self, sequence: Sequence) -> None:
+        vocab_size = self.token_counts.shape[1]
         prompt = torch.tensor(sequence.tokens[: sequence.num_prompt])
         output = torch.tensor(sequence.tokens[sequence.num_prompt :], dtype=torch.int64)
-        self.in_prompt[sequence.row] = False
-        self.in_prompt[sequence.row, prompt] = True
-        self.output_counts[sequence.row] = output.bincount(minlength=self.vocab_size)
+        is_pinned = self.token_counts.is_cuda
+        counts = torch.empty(vocab_size, dtype=torch.int32, pin_memory=is_pinned)
+        counts.copy_(output.bincount(minlength=vocab_size) * 2)
+        counts[prompt] |= 1
+        self.token_counts[sequence.row].copy_(counts, non_blocking=True)
 
 
-def _fill(row: torch.Tensor, values: list[int] | list[float], padding: float) -> None:
-    row.fill_(padding)
-    row[: len(values)] = torch.tensor(values, dtype=row.dtype)
+def _parameters(sequence: Sequence, vocab_size: int) -> array[int]:
+    """The words from TEMPERATURE to HAS_PENALTIES, in the order of Column."""
+    params = sequence.spec.sampling
+    words = _floats(
+        params.temperature,
+        params.top_p,
+        params.min_p,
+        params.repetition_penalty,
+        params.presence_penalty,
+        params.frequency_penalty,
+    )
+    words.append(min(params.top_k, vocab_size) or vocab_size)
+    words.frombytes(params.seed.to_bytes(8, "little"))
+    # More than any sequence can have counts as never.
+    words.append(min(sequence.num_prompt + sequence.spec.min_tokens, 2**31 - 1))
+    words.append(len(sequence.stop_reasons))
+    words.append(len(params.logit_bias))
+    words.append(params.has_penalties)
+    return words
+
+
+def _floats(*values: float) -> array[int]:
+    words = array(WORD)
+    words.frombytes(struct.pack(f"<{len(values)}f", *values))
+    return words

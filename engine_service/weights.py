@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import torch
@@ -11,6 +12,8 @@ from tqdm import tqdm
 TIED_HEAD = "lm_head.weight"
 # Buffers of old checkpoints that are computed here.
 IGNORED_SUFFIX = ".rotary_emb.inv_freq"
+# Readers of files and copies to the device, so that the disk has several requests at once.
+NUM_THREADS = 8
 
 
 def load_weights(
@@ -30,17 +33,24 @@ def load_weights(
     """
     wanted = {name: tensor for name, tensor in tensors.items() if not (is_tied and name == TIED_HEAD)}
     missing = set(wanted)
+    is_gpu = any(tensor.is_cuda for tensor in wanted.values())
     num_bytes = sum(tensor.nbytes for tensor in wanted.values())
     unit = {"unit": "B", "unit_scale": True, "unit_divisor": 1024}
-    with tqdm(total=num_bytes, desc="loading weights", disable=not show_progress, **unit) as bar:  # type: ignore[call-overload]
+    with (
+        tqdm(total=num_bytes, desc="loading weights", disable=not show_progress, **unit) as bar,  # type: ignore[call-overload]
+        ThreadPoolExecutor(NUM_THREADS, initializer=_use_own_stream if is_gpu else None) as pool,
+    ):
+        copies = []
         for path, name, loaded in _read_all(directory):
             if name.endswith(IGNORED_SUFFIX) or (is_tied and name == TIED_HEAD):
                 continue
             if name not in wanted:
                 raise ValueError(f"{path}: tensor {name} does not belong to this architecture")
-            _copy(path, name, loaded, wanted[name])
+            _check(path, name, loaded, wanted[name])
+            copies.append(pool.submit(_copy, loaded, wanted[name]))
             missing.discard(name)
-            bar.update(wanted[name].nbytes)
+        for copy in as_completed(copies):
+            bar.update(copy.result())
     if missing:
         raise ValueError(f"{directory}: {len(missing)} tensors are missing: {_some(missing)}")
 
@@ -66,13 +76,23 @@ def _files(directory: Path) -> list[Path]:
     raise ValueError(f"{directory}: has neither {single.name} nor {index.name}")
 
 
-def _copy(path: Path, name: str, loaded: torch.Tensor, destination: torch.Tensor) -> None:
+def _check(path: Path, name: str, loaded: torch.Tensor, destination: torch.Tensor) -> None:
     if loaded.shape != destination.shape:
         shapes = f"{list(loaded.shape)}; config.json asks for {list(destination.shape)}"
         raise ValueError(f"{path}: tensor {name} has shape {shapes}")
     if not loaded.is_floating_point():
         raise ValueError(f"{path}: tensor {name} has type {loaded.dtype}, not a float type")
+
+
+@torch.inference_mode()
+def _copy(loaded: torch.Tensor, destination: torch.Tensor) -> int:
+    """Copies, by which the file is read, and returns the bytes."""
     destination.copy_(loaded)
+    return destination.nbytes
+
+
+def _use_own_stream() -> None:
+    torch.cuda.set_stream(torch.cuda.Stream())  # type: ignore[no-untyped-call]
 
 
 def _some(names: set[str]) -> str:

@@ -20,7 +20,8 @@ import triton.language as tl
 from benchmarks.kernels.timing import median_us
 from benchmarks.record import write_result
 from tandem_kernels.decode_attention import decode_attention
-from tandem_kernels.decode_plan import empty_plan, plan_decode
+from tandem_kernels.decode_plan import empty_plan
+from tandem_kernels.plan_decode import plan_decode
 from tandem_kernels.prefill_attention import prefill_attention
 
 KV_BLOCK_SIZE = 16
@@ -63,6 +64,7 @@ class Sequences:
         k_cache: [num_blocks, KV_BLOCK_SIZE, G, D].
         v_cache: The same shape.
         block_tables: [num_seqs, max_blocks].
+        rows: [num_seqs], each sequence's row of block_tables.
         context_lens: [num_seqs].
     """
 
@@ -72,6 +74,7 @@ class Sequences:
     k_cache: torch.Tensor
     v_cache: torch.Tensor
     block_tables: torch.Tensor
+    rows: torch.Tensor
     context_lens: torch.Tensor
 
 
@@ -122,7 +125,7 @@ def prefill_rungs(seqs: Sequences) -> dict[str, Rung]:
     """Every way to attend to one prompt, each returning [T, H, D]."""
     q, k, v = (x[0].transpose(0, 1).contiguous() for x in (seqs.q, seqs.k, seqs.v))
     scale, starts = q.shape[2] ** -0.5, torch.tensor([0, q.shape[0]], device="cuda")
-    cache = (seqs.k_cache, seqs.v_cache, seqs.block_tables)
+    cache = (seqs.k_cache, seqs.v_cache, seqs.block_tables, seqs.rows)
     rungs: dict[str, Rung] = {
         "flash_1": lambda: flash_1(q, k, v, scale),
         "flash_2": lambda: prefill_attention(q, *cache, starts, seqs.context_lens, scale),
@@ -141,7 +144,7 @@ def decode_rungs(seqs: Sequences) -> dict[str, Rung]:
     starts = torch.arange(num_seqs + 1, device="cuda")
     plan = empty_plan(num_seqs, num_heads, seqs.k.shape[1], head_dim, q.device)
     plan_decode(seqs.context_lens, plan)
-    cache = (seqs.k_cache, seqs.v_cache, seqs.block_tables)
+    cache = (seqs.k_cache, seqs.v_cache, seqs.block_tables, seqs.rows)
     seen = torch.arange(seqs.k.shape[2], device="cuda") < seqs.context_lens[:, None, None, None]
     mask = None if bool(seen.all()) else seen
     return {
@@ -236,6 +239,7 @@ def random_sequences(shape: Shape, lengths: list[int], num_queries: int) -> Sequ
         k_cache=_scattered(k, blocks),
         v_cache=_scattered(v, blocks),
         block_tables=blocks.view(len(lengths), -1),
+        rows=torch.arange(len(lengths), device=blocks.device),
         context_lens=torch.tensor(lengths, device="cuda"),
     )
 

@@ -36,3 +36,9 @@ def copy_bandwidth() -> float:
     source = torch.randn(1 << 29, device="cuda")
     target = torch.empty_like(source)
     return 2.0 * source.nbytes / median_us([lambda: target.copy_(source)] * 4) * 1e6
+
+
+def read_bandwidth() -> float:
+    """The ceiling of what only reads, in bytes per second: a sum of 4 GiB."""
+    source = torch.randn(1 << 30, device="cuda")
+    return source.nbytes / median_us([source.sum] * 4) * 1e6

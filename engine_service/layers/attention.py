@@ -1,13 +1,12 @@
 """Grouped-query attention with rotary positions and a paged KV cache."""
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from engine_service.batch import Batch
 from engine_service.layers.parameter import parameter
 from engine_service.model_config import ModelConfig
-from tandem_kernels import rms_norm, rope_store
+from tandem_kernels import linear_residual, norm_qkv_rope_store
 
 
 class Attention(nn.Module):
@@ -29,20 +28,22 @@ class Attention(nn.Module):
 
     def forward(
         self,
-        x: torch.Tensor,  # [num_tokens, hidden_size]
+        residual: torch.Tensor,  # [num_tokens, hidden_size], overwritten
+        norm: torch.Tensor,  # [hidden_size]
         batch: Batch,
         k_cache: torch.Tensor,  # [num_blocks, block_size, num_kv_heads, head_dim]
         v_cache: torch.Tensor,  # [num_blocks, block_size, num_kv_heads, head_dim]
         cos_sin: torch.Tensor,  # [context_length, head_dim]
-    ) -> torch.Tensor:  # [num_tokens, hidden_size]
-        """Stores the tokens' keys and values, then attends to all that is stored of their sequences."""
-        qkv = F.linear(x, self.qkv_weight, self.qkv_bias)
-        q, k, v = (part.view(len(x), -1, self.head_dim) for part in torch.split(qkv, self.qkv_sizes, dim=-1))
-        if self.q_norm is not None and self.k_norm is not None:
-            q, k = rms_norm(q, self.q_norm, self.eps), rms_norm(k, self.k_norm, self.eps)
-        rope_store(q, k, v, batch.positions, cos_sin, k_cache, v_cache, batch.slot_mapping)
+    ) -> None:
+        """Stores the tokens' keys and values, attends to all that is stored of their sequences, and adds
+        the outcome to the residual stream.
+        """
+        q = norm_qkv_rope_store(
+            residual, norm, self.eps, self.qkv_weight, self.qkv_bias, self.q_norm, self.k_norm,
+            batch.positions, cos_sin, k_cache, v_cache, batch.slot_mapping,
+        )  # fmt: skip
         attended = batch.attend(q, k_cache, v_cache, self.head_dim**-0.5)
-        return F.linear(attended.flatten(1), self.o_weight)
+        linear_residual(attended.flatten(1), self.o_weight, residual)
 
     def checkpoint_tensors(self, prefix: str) -> dict[str, torch.Tensor]:
         """Where each tensor of the checkpoint goes, by its name there."""

@@ -1,12 +1,11 @@
 """The gated feed-forward part of a layer."""
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from engine_service.layers.parameter import parameter
 from engine_service.model_config import ModelConfig
-from tandem_kernels import silu_mul
+from tandem_kernels import linear_residual, norm_gate_up_silu
 
 
 class MLP(nn.Module):
@@ -15,15 +14,18 @@ class MLP(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         """Weights are uninitialized."""
         super().__init__()
+        self.eps = config.rms_norm_eps
         self.gate_up_weight = parameter(2 * config.intermediate_size, config.hidden_size)
         self.down_weight = parameter(config.hidden_size, config.intermediate_size)
 
     def forward(
         self,
-        x: torch.Tensor,  # [num_tokens, hidden_size]
-    ) -> torch.Tensor:  # [num_tokens, hidden_size]
-        """Runs each token on its own."""
-        return F.linear(silu_mul(F.linear(x, self.gate_up_weight)), self.down_weight)
+        residual: torch.Tensor,  # [num_tokens, hidden_size], overwritten
+        norm: torch.Tensor,  # [hidden_size]
+    ) -> None:
+        """Runs each token on its own and adds the outcome to the residual stream."""
+        gated = norm_gate_up_silu(residual, norm, self.eps, self.gate_up_weight)
+        linear_residual(gated, self.down_weight, residual)
 
     def checkpoint_tensors(self, prefix: str) -> dict[str, torch.Tensor]:
         """Where each tensor of the checkpoint goes, by its name there."""

@@ -5,7 +5,6 @@ attention, `layers/attention.py` follows the configuration's `attention`.
 """
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from engine_service.batch import Batch
@@ -15,7 +14,7 @@ from engine_service.layers.mlp import MLP
 from engine_service.layers.parameter import parameter
 from engine_service.layers.rotary import cos_sin_table
 from engine_service.model_config import ModelConfig
-from tandem_kernels import add_rms_norm, embedding, rms_norm
+from tandem_kernels import embedding, norm_head
 
 
 class DecoderLayer(nn.Module):
@@ -24,7 +23,6 @@ class DecoderLayer(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         """Weights are uninitialized."""
         super().__init__()
-        self.eps = config.rms_norm_eps
         self.input_norm = parameter(config.hidden_size)
         self.attention = Attention(config)
         self.post_attention_norm = parameter(config.hidden_size)
@@ -32,18 +30,15 @@ class DecoderLayer(nn.Module):
 
     def forward(
         self,
-        x: torch.Tensor,  # [num_tokens, hidden_size], what the layer before adds to the stream
         residual: torch.Tensor,  # [num_tokens, hidden_size], the residual stream; overwritten
         batch: Batch,
         k_cache: torch.Tensor,  # [num_blocks, block_size, num_kv_heads, head_dim]
         v_cache: torch.Tensor,  # [num_blocks, block_size, num_kv_heads, head_dim]
         cos_sin: torch.Tensor,  # [context_length, head_dim]
-    ) -> torch.Tensor:  # [num_tokens, hidden_size]
-        """What the layer adds to the stream at its end."""
-        x = add_rms_norm(x, residual, self.input_norm, self.eps)
-        x = self.attention(x, batch, k_cache, v_cache, cos_sin)
-        x = add_rms_norm(x, residual, self.post_attention_norm, self.eps)
-        return self.mlp(x)  # type: ignore[no-any-return]
+    ) -> None:
+        """Adds what attention and feed-forward find to the stream."""
+        self.attention(residual, self.input_norm, batch, k_cache, v_cache, cos_sin)
+        self.mlp(residual, self.post_attention_norm)
 
     def checkpoint_tensors(self, prefix: str) -> dict[str, torch.Tensor]:
         """Where each tensor of the checkpoint goes, by its name there."""
@@ -71,19 +66,20 @@ class Decoder(nn.Module):
             self.cos_sin = cos_sin_table(config, device)
 
     def forward(self, batch: Batch, cache: KVCache) -> torch.Tensor:  # [num_tokens, hidden_size]
-        """The final hidden state of each token; its keys and values are in the cache afterwards."""
+        """The residual stream after the last layer; the tokens' keys and values are in the cache then."""
         residual = embedding(batch.token_ids, self.embedding_weight)
-        x = torch.zeros_like(residual)
         for layer, k_cache, v_cache in zip(self.layers, cache.keys, cache.values, strict=True):
-            x = layer(x, residual, batch, k_cache, v_cache, self.cos_sin)
-        return rms_norm(residual + x, self.norm, self.eps)
+            layer(residual, batch, k_cache, v_cache, self.cos_sin)
+        return residual
 
     def logits(
         self,
-        hidden: torch.Tensor,  # [num_tokens, hidden_size]
-    ) -> torch.Tensor:  # [num_tokens, vocab_size] float32
-        """The scores of every token id for the place after each hidden state."""
-        return F.linear(hidden, self.head_weight).float()
+        residual: torch.Tensor,  # [num_tokens, hidden_size]
+        out: torch.Tensor,  # [num_tokens, vocab_size] float32, overwritten
+    ) -> torch.Tensor:  # [num_tokens, vocab_size] float32, `out`
+        """The scores of every token id for the place after each token."""
+        norm_head(residual, self.norm, self.eps, self.head_weight, out)
+        return out
 
     def checkpoint_tensors(self) -> dict[str, torch.Tensor]:
         """Where each tensor of the checkpoint goes, by its name there."""

@@ -11,7 +11,8 @@ import torch
 import triton
 import triton.language as tl
 
-from tandem_kernels.decode_plan import BLOCK_N, MIN_TILES, DecodePlan, empty_plan, plan_decode, stretch_of
+from tandem_kernels.decode_plan import BLOCK_N, MIN_TILES, DecodePlan
+from tandem_kernels.plan_decode import stretch_of
 
 LOG2_E = 1.4426950408889634
 # So that the plan's four programs an SM are resident together.
@@ -22,30 +23,26 @@ def decode_attention(
     q: torch.Tensor,  # [B, H, D], one token a sequence
     k_cache: torch.Tensor,  # [N, S, G, D]
     v_cache: torch.Tensor,  # [N, S, G, D]
-    block_tables: torch.Tensor,  # [B, max_blocks]
+    block_tables: torch.Tensor,  # [num_rows, max_blocks]
+    rows: torch.Tensor,  # [B], each sequence's row of block_tables
     context_lens: torch.Tensor,  # [B], tokens that each query sees, itself included
     scale: float,  # 1 / sqrt(D)
-    plan: DecodePlan | None = None,
+    plan: DecodePlan,  # what `plan_decode` made of the same context_lens
 ) -> torch.Tensor:  # [B, H, D]
-    """Attention of each sequence's newest token to its context; zeros where the context is empty.
-
-    `plan` is what `plan_decode` made of the same `context_lens`; where None, it is made here.
-    """
+    """Attention of each sequence's newest token to its context; zeros where the context is empty."""
     num_seqs, num_heads, head_dim = q.shape
     _, kv_block_size, num_kv_heads, _ = k_cache.shape
     assert q.stride(2) == block_tables.stride(1) == 1
     assert k_cache.is_contiguous()
     assert v_cache.is_contiguous()
     assert num_heads % num_kv_heads == 0
-    if plan is None:
-        plan = empty_plan(num_seqs, num_heads, num_kv_heads, head_dim, q.device)
-        plan_decode(context_lens, plan)
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     _decode_attention_kernel[(num_kv_heads, plan.first_seqs.shape[0])](
         q,
         k_cache,
         v_cache,
         block_tables,
+        rows,
         context_lens,
         out,
         plan.tile_starts,
@@ -91,7 +88,8 @@ def _decode_attention_kernel(
     q: tl.tensor,  # [num_seqs, H, HEAD_DIM]
     k_cache: tl.tensor,  # [slots, NUM_KV_HEADS, HEAD_DIM]
     v_cache: tl.tensor,  # [slots, NUM_KV_HEADS, HEAD_DIM]
-    block_tables: tl.tensor,  # [num_seqs, table_stride]
+    block_tables: tl.tensor,  # [num_rows, table_stride]
+    table_rows: tl.tensor,  # [num_seqs]
     context_lens: tl.tensor,  # [num_seqs]
     out: tl.tensor,  # [num_seqs, H, HEAD_DIM]
     tile_starts: tl.tensor,  # [num_seqs + 1]
@@ -141,7 +139,7 @@ def _decode_attention_kernel(
             tl.load(q + q_offsets, mask=mask, other=0.0),
             k_cache + kv_head * HEAD_DIM,
             v_cache + kv_head * HEAD_DIM,
-            block_tables + row * table_stride,
+            block_tables + tl.load(table_rows + seq).to(tl.int64) * table_stride,
             tile - seq_begin,
             piece_end - seq_begin,
             tl.load(context_lens + seq).to(tl.int32),

@@ -18,7 +18,8 @@ def prefill_attention(
     q: torch.Tensor,  # [T, H, D], the sequences' chunks one after another
     k_cache: torch.Tensor,  # [N, S, G, D]
     v_cache: torch.Tensor,  # [N, S, G, D]
-    block_tables: torch.Tensor,  # [B, max_blocks]
+    block_tables: torch.Tensor,  # [num_rows, max_blocks]
+    rows: torch.Tensor,  # [B], each chunk's row of block_tables
     cu_seqlens_q: torch.Tensor,  # [B + 1], where each chunk begins in q, and T
     context_lens: torch.Tensor,  # [B], tokens up to each chunk's end
     scale: float,  # 1 / sqrt(D)
@@ -38,6 +39,7 @@ def prefill_attention(
         k_cache,
         v_cache,
         block_tables,
+        rows,
         cu_seqlens_q,
         context_lens,
         out,
@@ -108,7 +110,8 @@ def _prefill_attention_kernel(
     q: tl.tensor,  # [T, H, HEAD_DIM]
     k_cache: tl.tensor,  # [slots, NUM_KV_HEADS, HEAD_DIM]
     v_cache: tl.tensor,  # [slots, NUM_KV_HEADS, HEAD_DIM]
-    block_tables: tl.tensor,  # [num_seqs, table_stride]
+    block_tables: tl.tensor,  # [num_rows, table_stride]
+    table_rows: tl.tensor,  # [num_seqs]
     cu_seqlens_q: tl.tensor,  # [num_seqs + 1]
     context_lens: tl.tensor,  # [num_seqs]
     out: tl.tensor,  # [T, H, HEAD_DIM]
@@ -163,7 +166,7 @@ def _prefill_attention_kernel(
             peak,
             k_cache + kv_head * HEAD_DIM,
             v_cache + kv_head * HEAD_DIM,
-            block_tables + seq.to(tl.int64) * table_stride,
+            block_tables + tl.load(table_rows + seq).to(tl.int64) * table_stride,
             first,
             end,
             positions,

@@ -8,6 +8,32 @@ multiple of G), D head size, N blocks and S slots a block of the KV cache. A slo
 import torch
 import torch.nn.functional as F
 
+from tandem_kernels.decode_plan import DecodePlan
+from tandem_kernels.sequence_state import Column, StateLayout
+
+
+def scatter_words(
+    target: torch.Tensor,  # [size] int32, written
+    places: torch.Tensor,  # [num_words] int32, each at most once
+    words: torch.Tensor,  # [num_words] int32
+) -> None:
+    """target[places] = words."""
+    target[places] = words
+
+
+def decode_inputs(
+    state: torch.Tensor,  # [num_rows, row_size] int32, by `layout`
+    rows: torch.Tensor,  # [B] int32
+    context_lens: torch.Tensor,  # [B] int32, with the token to compute; 0 for a row of padding
+    layout: StateLayout,
+    kv_block_size: int,
+) -> torch.Tensor:  # [3, B] int32: token ids, positions, slots
+    """What the next decode step computes: each sequence's newest token, its position and its slot."""
+    positions = (context_lens - 1).clamp(min=0)
+    blocks = state[rows, layout.block_table + positions // kv_block_size]
+    slots = blocks * kv_block_size + positions % kv_block_size
+    return torch.stack((state[rows, Column.LAST_TOKEN], positions, slots))
+
 
 def embedding(
     token_ids: torch.Tensor,  # [T]
@@ -72,43 +98,113 @@ def softmax(
     return torch.softmax(logits, dim=-1, dtype=torch.float32)
 
 
+def norm_qkv_rope_store(
+    residual: torch.Tensor,  # [T, hidden_size]
+    norm_weight: torch.Tensor,  # [hidden_size]
+    eps: float,
+    qkv_weight: torch.Tensor,  # [(H + 2G) * D, hidden_size]
+    qkv_bias: torch.Tensor | None,  # [(H + 2G) * D]
+    q_norm: torch.Tensor | None,  # [D]
+    k_norm: torch.Tensor | None,  # [D]
+    positions: torch.Tensor,  # [T]
+    cos_sin: torch.Tensor,  # [context_length, D] float32: D/2 cosines, then D/2 sines
+    k_cache: torch.Tensor,  # [N, S, G, D], written
+    v_cache: torch.Tensor,  # [N, S, G, D], written
+    slot_mapping: torch.Tensor,  # [T]
+) -> torch.Tensor:  # [T, H, D]
+    """Norms and projects the residual stream; returns rotated queries, stores keys and values.
+
+    Where a model has them, `q_norm` and `k_norm` are the weights of the norms of each head.
+    """
+    qkv = F.linear(rms_norm(residual, norm_weight, eps), qkv_weight, qkv_bias)
+    num_kv_heads, head_dim = k_cache.shape[2:]
+    heads = qkv.view(len(qkv), -1, head_dim)
+    q, k, v = heads.tensor_split((-2 * num_kv_heads, -num_kv_heads), dim=1)
+    if q_norm is not None and k_norm is not None:
+        q, k = rms_norm(q, q_norm, eps), rms_norm(k, k_norm, eps)
+    rope_store(q, k, v, positions, cos_sin, k_cache, v_cache, slot_mapping)
+    return q
+
+
+def linear_residual(
+    x: torch.Tensor,  # [T, K]
+    weight: torch.Tensor,  # [N, K]
+    residual: torch.Tensor,  # [T, N], added to
+) -> None:
+    """Adds x @ weight.T to the residual stream."""
+    residual.addmm_(x, weight.T)
+
+
+def norm_gate_up_silu(
+    residual: torch.Tensor,  # [T, hidden_size]
+    norm_weight: torch.Tensor,  # [hidden_size]
+    eps: float,
+    gate_up_weight: torch.Tensor,  # [2 * size, hidden_size]: gates, then ups
+) -> torch.Tensor:  # [T, size]
+    """Norms the residual stream, projects to gates and ups, and multiplies silu(gate) with up."""
+    return silu_mul(F.linear(rms_norm(residual, norm_weight, eps), gate_up_weight))
+
+
+def norm_head(
+    residual: torch.Tensor,  # [T, hidden_size]
+    norm_weight: torch.Tensor,  # [hidden_size]
+    eps: float,
+    weight: torch.Tensor,  # [vocab_size, hidden_size]
+    out: torch.Tensor,  # [T, vocab_size] float32, written
+) -> None:
+    """Norms the residual stream and writes its logits."""
+    out.copy_(F.linear(rms_norm(residual, norm_weight, eps), weight))
+
+
 def prefill_attention(
     q: torch.Tensor,  # [T, H, D], the sequences' chunks one after another
     k_cache: torch.Tensor,  # [N, S, G, D]
     v_cache: torch.Tensor,  # [N, S, G, D]
-    block_tables: torch.Tensor,  # [B, max_blocks]
+    block_tables: torch.Tensor,  # [num_rows, max_blocks]
+    rows: torch.Tensor,  # [B], each chunk's row of block_tables
     cu_seqlens_q: torch.Tensor,  # [B + 1], where each chunk begins in q, and T
     context_lens: torch.Tensor,  # [B], tokens up to each chunk's end
     scale: float,  # 1 / sqrt(D)
 ) -> torch.Tensor:  # [T, H, D]
     """Causal attention of chunks to their whole context, whose keys and values are in the cache."""
     out = torch.empty_like(q)
-    starts = cu_seqlens_q.tolist()
+    starts, tables = cu_seqlens_q.tolist(), block_tables[rows]
     for index, context_len in enumerate(context_lens.tolist()):
         begin, end = starts[index], starts[index + 1]
-        keys = _gather(k_cache, block_tables[index : index + 1], context_len)
-        values = _gather(v_cache, block_tables[index : index + 1], context_len)
+        keys = _gather(k_cache, tables[index : index + 1], context_len)
+        values = _gather(v_cache, tables[index : index + 1], context_len)
         positions = torch.arange(context_len - (end - begin), context_len, device=q.device)
         mask = torch.arange(context_len, device=q.device) <= positions.unsqueeze(1)
         out[begin:end] = _attend(q[begin:end].unsqueeze(0), keys, values, mask, scale)[0]
     return out
 
 
+def plan_decode(
+    context_lens: torch.Tensor,  # [B]
+    plan: DecodePlan,
+) -> DecodePlan:
+    """Returns the plan as it is: here the attention is not spread over workers."""
+    return plan
+
+
 def decode_attention(
     q: torch.Tensor,  # [B, H, D], one token a sequence
     k_cache: torch.Tensor,  # [N, S, G, D]
     v_cache: torch.Tensor,  # [N, S, G, D]
-    block_tables: torch.Tensor,  # [B, max_blocks]
+    block_tables: torch.Tensor,  # [num_rows, max_blocks]
+    rows: torch.Tensor,  # [B], each sequence's row of block_tables
     context_lens: torch.Tensor,  # [B], tokens that each query sees, itself included
     scale: float,  # 1 / sqrt(D)
+    plan: DecodePlan,  # nothing is spread here
 ) -> torch.Tensor:  # [B, H, D]
     """Attention of each sequence's newest token to its context."""
     longest = int(context_lens.max())
     mask = torch.arange(longest, device=q.device) < context_lens.unsqueeze(1)
     # Slots past a context hold anything, NaN too, which a weight of 0 would not silence.
     is_unseen = ~mask[:, :, None, None]
-    keys = _gather(k_cache, block_tables, longest).masked_fill(is_unseen, 0)
-    values = _gather(v_cache, block_tables, longest).masked_fill(is_unseen, 0)
+    tables = block_tables[rows]
+    keys = _gather(k_cache, tables, longest).masked_fill(is_unseen, 0)
+    values = _gather(v_cache, tables, longest).masked_fill(is_unseen, 0)
     return _attend(q.unsqueeze(1), keys, values, mask[:, None, None, :], scale)[:, 0]
 
 

@@ -72,10 +72,14 @@ class StateLayout:
 
     @property
     def block_table(self) -> int:
-        """The first block."""
-        return self.bias_values + self.max_biases
+        """The first block; 16 bytes aligned, since kernels are compiled for where a table begins."""
+        return _aligned(self.bias_values + self.max_biases)
 
     @property
     def row_size(self) -> int:
         """Words of a row."""
-        return self.block_table + self.max_blocks
+        return _aligned(self.block_table + self.max_blocks)
+
+
+def _aligned(num_words: int) -> int:
+    return -(-num_words // 4) * 4

@@ -9,7 +9,8 @@ import torch
 from support.attention_cases import PagedSequences, naive_attention
 from support.kernel_checks import assert_close, dtypes, kernel_device, random_tensor
 from tandem_kernels.decode_attention import decode_attention
-from tandem_kernels.decode_plan import BLOCK_N, MIN_TILES, empty_plan, plan_decode
+from tandem_kernels.decode_plan import BLOCK_N, MIN_TILES, empty_plan
+from tandem_kernels.plan_decode import plan_decode
 from tandem_kernels.prefill_attention import prefill_attention
 
 DEVICE = kernel_device()
@@ -46,12 +47,12 @@ def _random(*shape, dtype, seed=0):
 
 
 def _tensor(values):
-    return torch.tensor(values, device=DEVICE)
+    return torch.tensor(values, dtype=torch.int32, device=DEVICE)
 
 
 def _decode(q, paged, lengths, plan=None):
-    tables, scale = paged.block_tables, q.shape[2] ** -0.5
-    return decode_attention(q, paged.k_cache, paged.v_cache, tables, _tensor(lengths), scale, plan)
+    plan = plan or _plan(lengths, None, *q.shape[1:2], paged.k_cache.shape[2], q.shape[2])
+    return decode_attention(q, *paged.cache, _tensor(lengths), q.shape[2] ** -0.5, plan)
 
 
 def _assert_decoded(found, q, paged, lengths):
@@ -126,13 +127,10 @@ def test_the_plan_gives_every_worker_its_first_sequence(num_workers):
 def test_attention_over_other_block_sizes_and_narrow_tables(block_size):
     lengths = [150, 70]
     paged = _paged(lengths, block_size, 1, 16, torch.float32)
-    paged.block_tables = paged.block_tables.int()
     q = _random(2, 3, 16, dtype=torch.float32)
-    context_lens = torch.tensor(lengths, dtype=torch.int32, device=DEVICE)
-    cache = (paged.k_cache, paged.v_cache, paged.block_tables)
-    _assert_decoded(decode_attention(q, *cache, context_lens, 0.25), q, paged, lengths)
-    starts = torch.tensor([0, 1, 2], dtype=torch.int32, device=DEVICE)
-    _assert_decoded(prefill_attention(q, *cache, starts, context_lens, 0.25), q, paged, lengths)
+    _assert_decoded(_decode(q, paged, lengths), q, paged, lengths)
+    found = prefill_attention(q, *paged.cache, _tensor([0, 1, 2]), _tensor(lengths), 0.25)
+    _assert_decoded(found, q, paged, lengths)
 
 
 def test_attention_of_queries_inside_a_fused_projection():
@@ -140,8 +138,7 @@ def test_attention_of_queries_inside_a_fused_projection():
     paged = _paged(lengths, 16, 2, 16, torch.float32)
     q = _random(2, 8, 16, dtype=torch.float32)[:, 1:5]
     _assert_decoded(_decode(q, paged, lengths), q, paged, lengths)
-    cache = (paged.k_cache, paged.v_cache, paged.block_tables)
-    found = prefill_attention(q, *cache, _tensor([0, 1, 2]), _tensor(lengths), 0.25)
+    found = prefill_attention(q, *paged.cache, _tensor([0, 1, 2]), _tensor(lengths), 0.25)
     _assert_decoded(found, q, paged, lengths)
 
 
@@ -155,8 +152,7 @@ def test_prefill_of_chunks_with_and_without_earlier_context(
     paged = _paged(lengths, block_size, num_kv_heads, head_dim, dtype)
     starts = [0, *itertools.accumulate(new)]
     q = _random(starts[-1], num_heads, head_dim, dtype=dtype)
-    cache = (paged.k_cache, paged.v_cache, paged.block_tables)
-    found = prefill_attention(q, *cache, _tensor(starts), _tensor(lengths), head_dim**-0.5)
+    found = prefill_attention(q, *paged.cache, _tensor(starts), _tensor(lengths), head_dim**-0.5)
     for index, (length, count) in enumerate(CHUNKS):
         part = slice(starts[index], starts[index + 1])
         expected = naive_attention(q[part], paged.keys[index], paged.values[index], length - count)
@@ -175,14 +171,16 @@ def test_attention_to_a_long_context_beyond_32_bit_offsets(block_size):
     count = length // block_size
     k_cache[-count:].normal_()
     v_cache[-count:].normal_()
-    tables = torch.arange(num_blocks - count, num_blocks, device=DEVICE)[None]
+    tables = torch.arange(num_blocks - count, num_blocks, dtype=torch.int32, device=DEVICE)[None]
+    paged = (k_cache, v_cache, tables, _tensor([0]))
     q = _random(1, 32, head_dim, dtype=torch.bfloat16)
     keys, values = (cache[-count:].flatten(0, 1) for cache in (k_cache, v_cache))
     expected = naive_attention(q, keys, values, length - 1)
     context_lens, scale = _tensor([length]), head_dim**-0.5
-    found = decode_attention(q, k_cache, v_cache, tables, context_lens, scale)
+    plan = _plan([length], None, 32, num_kv_heads, head_dim)
+    found = decode_attention(q, *paged, context_lens, scale, plan)
     assert_close(found, expected, torch.bfloat16)
-    found = prefill_attention(q, k_cache, v_cache, tables, _tensor([0, 1]), context_lens, scale)
+    found = prefill_attention(q, *paged, _tensor([0, 1]), context_lens, scale)
     assert_close(found, expected, torch.bfloat16)
 
 
@@ -195,8 +193,7 @@ def test_a_captured_graph_follows_the_lengths():
 
     def step():
         plan_decode(context_lens, plan)
-        cache = (paged.k_cache, paged.v_cache, paged.block_tables)
-        return decode_attention(q, *cache, context_lens, 0.125, plan)
+        return decode_attention(q, *paged.cache, context_lens, 0.125, plan)
 
     step()
     graph = torch.cuda.CUDAGraph()

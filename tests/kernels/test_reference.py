@@ -16,6 +16,7 @@ from tandem_kernels import (
     silu_mul,
     softmax,
 )
+from tandem_kernels.decode_plan import empty_plan
 
 # The reference computes masked lanes, where NaN would stay: the engine's cache never holds any.
 UNUSED = 7.0
@@ -116,10 +117,8 @@ def test_decode_attention(num_heads, num_kv_heads, head_dim, block_size, dtype):
     lengths = [1, 7, 16, 17, 33]
     paged = PagedSequences(lengths, block_size, num_kv_heads, head_dim, dtype, unused=UNUSED)
     q = random_tensor(len(lengths), num_heads, head_dim, dtype=dtype)
-    context_lens = torch.tensor(lengths)
-    found = decode_attention(
-        q, paged.k_cache, paged.v_cache, paged.block_tables, context_lens, head_dim**-0.5
-    )
+    plan = empty_plan(len(lengths), num_heads, num_kv_heads, head_dim, q.device)
+    found = decode_attention(q, *paged.cache, torch.tensor(lengths), head_dim**-0.5, plan)
     for index, length in enumerate(lengths):
         expected = naive_attention(q[index : index + 1], paged.keys[index], paged.values[index], length - 1)
         assert_close(found[index : index + 1], expected, dtype)
@@ -134,9 +133,7 @@ def test_prefill_attention_of_chunks_with_and_without_earlier_context(
     paged = PagedSequences(lengths, block_size, num_kv_heads, head_dim, dtype, unused=UNUSED)
     q = random_tensor(sum(new), num_heads, head_dim, dtype=dtype)
     starts = torch.tensor([0, *torch.tensor(new).cumsum(0).tolist()])
-    found = prefill_attention(
-        q, paged.k_cache, paged.v_cache, paged.block_tables, starts, torch.tensor(lengths), head_dim**-0.5
-    )
+    found = prefill_attention(q, *paged.cache, starts, torch.tensor(lengths), head_dim**-0.5)
     for index, length in enumerate(lengths):
         part = slice(int(starts[index]), int(starts[index + 1]))
         expected = naive_attention(q[part], paged.keys[index], paged.values[index], length - new[index])

@@ -26,7 +26,8 @@ class PagedSequences:
     Attributes:
         k_cache: [num_blocks, block_size, num_kv_heads, head_dim].
         v_cache: The same shape.
-        block_tables: [num_seqs, max_blocks] int64, padded with 0.
+        block_tables: [num_seqs + 1, max_blocks] int32, padded with 0.
+        rows: [num_seqs] int32, each sequence's row of block_tables, in no order.
         keys: One tensor [length, num_kv_heads, head_dim] a sequence.
         values: The same shapes.
     """
@@ -48,15 +49,21 @@ class PagedSequences:
         shape = (len(order), block_size, num_kv_heads, head_dim)
         self.k_cache = torch.full(shape, unused, dtype=dtype, device=device)
         self.v_cache = self.k_cache.clone()
-        self.block_tables = torch.zeros(len(lengths), max(1, *counts), dtype=torch.int64, device=device)
+        self.rows = torch.arange(len(lengths), 0, -1, dtype=torch.int32, device=device)
+        self.block_tables = torch.zeros(len(lengths) + 1, max(1, *counts), dtype=torch.int32, device=device)
         self.keys: list[torch.Tensor] = []
         self.values: list[torch.Tensor] = []
         for index, (length, count) in enumerate(zip(lengths, counts, strict=True)):
             blocks = torch.tensor([order.pop() for _ in range(count)], dtype=torch.int64, device=device)
-            self.block_tables[index, :count] = blocks
+            self.block_tables[self.rows[index], :count] = blocks.int()
             offsets = torch.arange(block_size, device=device)
             slots = (blocks[:, None] * block_size + offsets).flatten()[:length]
             for found, cache, part in ((self.keys, self.k_cache, 0), (self.values, self.v_cache, 1000)):
                 rows = (length, num_kv_heads, head_dim)
                 found.append(random_tensor(*rows, dtype=dtype, seed=seed + part + index, device=device))
                 cache.view(-1, num_kv_heads, head_dim)[slots] = found[-1]
+
+    @property
+    def cache(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """What the attention operations take of it."""
+        return self.k_cache, self.v_cache, self.block_tables, self.rows

@@ -11,8 +11,9 @@ from tandem_kernels.decode_attention import (
     _decode_attention_kernel,
     kernel_constants as decode_constants,
 )
-from tandem_kernels.decode_plan import _plan_kernel
+from tandem_kernels.decode_inputs import _decode_inputs_kernel
 from tandem_kernels.embedding import _embedding_kernel
+from tandem_kernels.plan_decode import _plan_kernel
 from tandem_kernels.prefill_attention import (
     _prefill_attention_kernel,
     kernel_constants as prefill_constants,
@@ -20,6 +21,7 @@ from tandem_kernels.prefill_attention import (
 )
 from tandem_kernels.rms_norm import _add_rms_norm_kernel, _rms_norm_kernel
 from tandem_kernels.rope_store import _rope_store_kernel
+from tandem_kernels.scatter_words import _scatter_words_kernel
 from tandem_kernels.silu_mul import _silu_mul_kernel
 from tandem_kernels.softmax import _softmax_kernel
 
@@ -68,7 +70,7 @@ def _decode(num_heads: int, num_kv_heads: int, head_dim: int, kv_block_size: int
     return KernelCase(
         name=f"decode-attention-{num_heads}over{num_kv_heads}-d{head_dim}-b{kv_block_size}",
         kernel=_decode_attention_kernel,
-        types="*bf16 *bf16 *bf16 *i64 *i64 *bf16 *i32 *i32 *fp32 *fp32 *i32 i32 fp32 i32 i32 i32",
+        types="*bf16 *bf16 *bf16 *i32 *i32 *i32 *bf16 *i32 *i32 *fp32 *fp32 *i32 i32 fp32 i32 i32 i32",
         constants=decode_constants(num_heads, num_kv_heads, head_dim, kv_block_size),
         num_warps=4,
         num_stages=5,
@@ -84,7 +86,7 @@ def _prefill(head_dim: int, kv_block_size: int, capability: int) -> KernelCase:
     return KernelCase(
         name=f"prefill-attention-d{head_dim}-b{kv_block_size}-for-{capability}",
         kernel=_prefill_attention_kernel,
-        types="*bf16 *bf16 *bf16 *i64 *i64 *i64 *bf16 i32 fp32 i32 i32 i32",
+        types="*bf16 *bf16 *bf16 *i32 *i32 *i32 *i32 *bf16 i32 fp32 i32 i32 i32",
         constants=prefill_constants(32, 8, head_dim, kv_block_size, tile),
         num_warps=tile.num_warps,
         num_stages=tile.num_stages,
@@ -104,7 +106,7 @@ _DECODE_SHAPES = [
     (32, 32, 128),
 ]
 
-_ROPE_TYPES = "*bf16 *bf16 *bf16 *i64 *fp32 *bf16 *bf16 *i64 i32 i32 i32 i32 i32 i32"
+_ROPE_TYPES = "*bf16 *bf16 *bf16 *i32 *fp32 *bf16 *bf16 *i32 i32 i32 i32 i32 i32 i32"
 
 CASES = [
     KernelCase(
@@ -138,11 +140,20 @@ CASES = [
         {"SIZE": 128256, "BLOCK_SIZE": 8192}, num_warps=16,
     ),
     KernelCase(
-        "embedding-2048", _embedding_kernel, "*i64 *bf16 *bf16",
+        "embedding-2048", _embedding_kernel, "*i32 *bf16 *bf16",
         {"SIZE": 2048, "BLOCK_SIZE": 2048}, num_warps=8,
     ),
     KernelCase(
-        "plan-1024", _plan_kernel, "*i64 *i32 *i32 i32 i32",
+        "scatter-words", _scatter_words_kernel, "*i32 *i32 *i32 i32", {"BLOCK_SIZE": 256},
+        num_warps=4, unspecialized=("num_words",),
+    ),
+    KernelCase(
+        "decode-inputs", _decode_inputs_kernel, "*i32 *i32 *i32 *i32 i32 i32 i32",
+        {"LAST_TOKEN": 0, "BLOCK_TABLE": 700, "KV_BLOCK_SIZE": 16, "BLOCK_B": 64},
+        num_warps=2, unspecialized=("num_seqs", "row_size", "out_stride"),
+    ),
+    KernelCase(
+        "plan-1024", _plan_kernel, "*i32 *i32 *i32 i32 i32",
         {"BLOCK_N": 32, "MIN_TILES": 4, "BLOCK_B": 1024, "BLOCK_W": 8},
         num_warps=4, unspecialized=("num_seqs", "num_workers"),
     ),

@@ -31,6 +31,10 @@ class LocalPipe:
         self.records.append(pickle.loads(data))
 
 
+# On the CPU wherever the tests run, unless a test asks for the GPU.
+DEFAULTS = {"device": "cpu", "kv_cache_mib": 16, "max_num_seqs": 64}
+
+
 class LocalCore:
     """Runs sequences to their ends and keeps what was published of each.
 
@@ -39,7 +43,7 @@ class LocalCore:
     """
 
     def __init__(self, model: Path | str, **flags: Any) -> None:
-        config = EngineConfig(model=str(model), **({"kv_cache_mib": 16, "max_num_seqs": 64} | flags))
+        config = EngineConfig(model=str(model), **(DEFAULTS | flags))
         self.pipe = LocalPipe()
         core, self.info = build(config, self.pipe)  # type: ignore[arg-type]
         self.core: Core[Any] = core

@@ -38,7 +38,12 @@ class Service:
 
 @contextlib.contextmanager
 def running_service(module: str, *flags: str, wait: bool = True) -> Iterator[Service]:
-    """Runs `python -m module` until the context ends; healthy on entry unless `wait` is False."""
+    """Runs `python -m module` until the context ends; healthy on entry unless `wait` is False.
+
+    An engine runs on the CPU wherever the tests run, unless the flags say something else.
+    """
+    if module == "engine_service":
+        flags = ("--device=cpu", *flags)
     with tempfile.TemporaryDirectory(prefix="tandem-") as directory:
         address = f"unix:{directory}/service.sock"
         log = Path(directory) / "log"

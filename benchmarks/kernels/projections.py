@@ -1,0 +1,78 @@
+"""The projections of a decode step: time, percent of the read ceiling, and the time of cuBLAS.
+
+    python -m benchmarks.kernels.projections
+
+Needs an NVIDIA GPU. Beside each operation stands the composition that a user would call: torch's products
+(cuBLAS) with this package's norm, rotary and gate kernels around them. The row `step` is the chain of all
+projections of all layers and the head, without attention and sampling, as one graph.
+"""
+
+from collections.abc import Callable
+
+from benchmarks.kernels.projection_cases import SHAPES, Inputs, Projection, Shape, WeightPool, projections
+from benchmarks.kernels.timing import median_us, read_bandwidth
+from benchmarks.record import write_result
+
+MODELS = ("Llama-3.2-1B", "Llama-3.1-8B")
+BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)
+MIN_MOVED_BYTES = 240 << 20
+
+
+def main() -> None:
+    """Measures and writes results/kernels_projections.json."""
+    ceiling = read_bandwidth()
+    print(f"read: {ceiling / 1e12:.2f} TB/s")
+    weights = WeightPool()
+    rows = [
+        {"model": model, "batch": batch} | row
+        for model in MODELS
+        for batch in BATCHES
+        for row in measure(SHAPES[model], batch, weights, ceiling)
+    ]
+    for row in rows:
+        print("  ".join(f"{name} {value}" for name, value in row.items()), flush=True)
+    figures = {"read_tb_per_s": round(ceiling / 1e12, 3), "rows": rows}
+    print(write_result("kernels_projections", figures))
+
+
+def measure(shape: Shape, batch: int, weights: WeightPool, ceiling: float) -> list[dict[str, object]]:
+    """Rows of one model and batch; `ceiling` in bytes per second."""
+    found = []
+    for name, projection in projections(shape).items():
+        num_bytes = projection.num_rows * projection.size * 2
+        num_calls = min(max(MIN_MOVED_BYTES // num_bytes, 3), 48)
+        parts = [projection] * num_calls
+        found.append({"operation": name} | _row(parts, batch, weights, num_bytes, ceiling, num_calls))
+    parts = _step(shape)
+    num_bytes = sum(each.num_rows * each.size * 2 for each in parts)
+    found.append({"operation": "step"} | _row(parts, batch, weights, num_bytes, ceiling, 1))
+    return found
+
+
+def _step(shape: Shape) -> list[Projection]:
+    *layer, head = projections(shape).values()
+    return [*layer * shape.num_layers, head]
+
+
+def _row(
+    parts: list[Projection], batch: int, weights: WeightPool, num_bytes: int, ceiling: float, num_calls: int
+) -> dict[str, object]:
+    """Times of all parts in a graph, divided by `num_calls`; bytes are those of the weights."""
+    inputs = {each: Inputs(each, batch) for each in set(parts)}
+    ours = [inputs[each].operation(weights.weight(each)) for each in parts]
+    torchs = [inputs[each].composed(weights.weight(each)) for each in parts]
+    ours_us, torchs_us = (_chain_us(calls) / num_calls for calls in (ours, torchs))
+    return {
+        "weight_bytes": num_bytes,
+        "us": round(ours_us, 2),
+        "percent_of_read": round(num_bytes / ours_us * 1e6 / ceiling * 100, 1),
+        "torch_us": round(torchs_us, 2),
+    }
+
+
+def _chain_us(calls: list[Callable[[], object]]) -> float:
+    return median_us(calls) * len(calls)
+
+
+if __name__ == "__main__":
+    main()

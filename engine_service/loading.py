@@ -1,0 +1,152 @@
+"""From a checkpoint to a runner that is ready: weights, sizes, KV cache, graphs."""
+
+import logging
+import os
+import time
+from pathlib import Path
+
+import torch
+
+from engine_service.config import EngineConfig
+from engine_service.cuda_graph import GraphedSteps
+from engine_service.device import check_device, choose_device
+from engine_service.device_memory import MemoryUse
+from engine_service.kv_cache import KVCache, bytes_per_block
+from engine_service.model_config import ModelConfig
+from engine_service.model_runner import ModelRunner
+from engine_service.model_steps import ModelSteps
+from engine_service.models.decoder import Decoder
+from engine_service.sampling_params import MAX_LOGIT_BIAS, MAX_STOP_TOKEN_IDS
+from engine_service.sequence_table import SequenceTable
+from engine_service.step_words import PrefillShape
+from engine_service.upload import Upload, aligned
+from engine_service.weights import load_weights
+from tandem_kernels.decode_plan import empty_plan
+from tandem_kernels.sequence_state import StateLayout
+
+log = logging.getLogger("tandem.core")
+
+CPU_KV_CACHE_BYTES = 1 << 30
+
+
+def load_runner(
+    config: EngineConfig, model_config: ModelConfig, directory: Path, num_eos_ids: int
+) -> ModelRunner:
+    """Loads the weights, allocates the KV cache and captures the graphs.
+
+    Raises:
+        ValueError: The checkpoint is broken, there is no such device, or its memory does not suffice.
+    """
+    # The services and their clients need cores too: with a thread on each core, the threads of one
+    # operation wait for the one that was put aside (2 busy cores, demo model: 27 ms a step became 270).
+    torch.set_num_threads(config.num_threads or max(1, (os.cpu_count() or 1) // 2))
+    device = choose_device(config.device)
+    dtype = _dtype(config, model_config, device)
+    use = MemoryUse(device, config.gpu_memory_utilization)
+    try:
+        return _load(config, model_config, directory, num_eos_ids, dtype, device, use)
+    except torch.OutOfMemoryError as error:
+        reason = str(error).split(". GPU")[0]
+        raise ValueError(
+            f"{reason}; lower --max-num-seqs, --max-prefill-tokens or --kv-cache-mib, or free the GPU"
+        ) from None
+
+
+@torch.inference_mode()
+def _load(
+    config: EngineConfig,
+    model_config: ModelConfig,
+    directory: Path,
+    num_eos_ids: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    use: MemoryUse,
+) -> ModelRunner:
+    model = _load_model(model_config, directory, dtype, device, use)
+    use.note("weights")
+    table = _sequence_table(config, model_config, num_eos_ids, device)
+    upload = Upload(_num_input_words(config), device)
+    heads = (model_config.num_heads, model_config.num_kv_heads, model_config.head_dim)
+    plan = empty_plan(config.max_num_seqs, *heads, device)
+
+    def steps_with(num_blocks: int) -> ModelSteps:
+        cache = KVCache(model_config, num_blocks, config.kv_block_size, dtype, device)
+        table.use_scratch_block(num_blocks)
+        return ModelSteps(model, cache, table, upload, plan)
+
+    if device.type == "cuda":
+        # What it takes stays with torch, and is there again whenever a step needs as much.
+        _run_largest_prefill(steps_with(0), config)
+        use.note("workspace")
+    steps = steps_with(_num_blocks(config, model_config, dtype, use))
+    use.note("KV cache")
+    is_gpu = device.type == "cuda"
+    graphs = GraphedSteps(steps, config.max_num_seqs, config.max_prefill_tokens, is_padded=is_gpu)
+    if is_gpu and not config.eager:
+        graphs.capture()
+        use.note("graphs")
+    use.report()
+    return ModelRunner(steps, graphs, upload)
+
+
+def _dtype(config: EngineConfig, model_config: ModelConfig, device: torch.device) -> torch.dtype:
+    if config.dtype != "auto":
+        return getattr(torch, config.dtype)  # type: ignore[no-any-return]
+    if device.type == "cpu":
+        return torch.float32
+    return torch.float16 if model_config.dtype == "float16" else torch.bfloat16
+
+
+def _load_model(
+    model_config: ModelConfig, directory: Path, dtype: torch.dtype, device: torch.device, use: MemoryUse
+) -> Decoder:
+    torch.set_default_dtype(dtype)
+    if device.type == "cuda":
+        use.check_weights(
+            sum(each.nbytes for each in Decoder(model_config, torch.device("meta")).parameters())
+        )
+    model = Decoder(model_config, device)
+    torch.set_default_dtype(torch.float32)
+    start_s = time.monotonic()
+    load_weights(directory, model.checkpoint_tensors(), is_tied=model_config.is_tied)
+    num_bytes, seconds = sum(each.nbytes for each in model.parameters()), time.monotonic() - start_s
+    log.info(
+        "loaded %.2f GB of weights in %.1f s, %.1f GB/s", num_bytes / 1e9, seconds, num_bytes / 1e9 / seconds
+    )
+    return model
+
+
+def _sequence_table(
+    config: EngineConfig, model_config: ModelConfig, num_eos_ids: int, device: torch.device
+) -> SequenceTable:
+    context_length = config.context_length or model_config.context_length
+    layout = StateLayout(
+        max_stop_ids=MAX_STOP_TOKEN_IDS + num_eos_ids,
+        max_biases=MAX_LOGIT_BIAS,
+        max_blocks=-(-context_length // config.kv_block_size),
+    )
+    return SequenceTable(config.max_num_seqs, model_config.vocab_size, layout, device)
+
+
+def _num_input_words(config: EngineConfig) -> int:
+    """Words of the fullest step."""
+    shape = PrefillShape(config.max_prefill_tokens, config.max_num_seqs, config.max_num_seqs)
+    return 2 * aligned(config.max_num_seqs) + shape.num_words
+
+
+def _run_largest_prefill(steps: ModelSteps, config: EngineConfig) -> None:
+    """Runs as many padding tokens as a step may have: compiles the kernels and shows their memory."""
+    shape = PrefillShape(config.max_prefill_tokens, 1, 1)
+    steps.fill_with_padding(shape)
+    steps.prefill(shape)
+    check_device(steps.table.state.device)
+
+
+def _num_blocks(config: EngineConfig, model_config: ModelConfig, dtype: torch.dtype, use: MemoryUse) -> int:
+    if config.num_blocks:
+        return config.num_blocks
+    block_bytes = bytes_per_block(model_config, config.kv_block_size, dtype)
+    num_bytes = config.kv_cache_mib << 20
+    if not num_bytes:
+        num_bytes = use.kv_cache_bytes() if use.is_measured else CPU_KV_CACHE_BYTES
+    return num_bytes // block_bytes
