@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt \
 	$${PIP_FIND_LINKS:+--find-links $$PIP_FIND_LINKS}
-ROOMS := tandem_service tokenizer_service engine_service tandem_kernels tandem_demo tandem
+ROOMS := tandem_service tokenizer_service engine_service tandem_kernels tandem_demo tandem_bench tandem
 
 .PHONY: demo test check lint types tree protos protos-check wheel-smoke clean
 

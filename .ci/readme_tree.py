@@ -25,6 +25,7 @@ TOLD = {
     "demo/tandem_demo/text/word_lists.txt": "the words of the training text",
     "clients/tandem/v1/": "generated stubs of the public contract",
     "clients/tandem/engine/v1/": "generated stubs of the engine contract",
+    "benchmarks/tandem_bench/data/": "lengths of the mixed requests",
     "benchmarks/results/": "measured figures, with what is needed to measure them again",
 }
 

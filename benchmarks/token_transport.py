@@ -22,10 +22,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import grpc
-from record import write_result
 
 import tandem
 from tandem.engine.v1 import engine_pb2 as pb, engine_pb2_grpc
+from tandem_bench.record import write_result
 from tandem_demo import MODEL_DIR
 from tandem_service.grpc_server import options, running_server, wait_for_termination
 

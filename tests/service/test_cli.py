@@ -13,7 +13,7 @@ import pytest
 
 from support.cli_process import TANDEM, TIMEOUT_S, environment, tandem
 from support.scripted_inference import ScriptedInference, Served, running
-from tandem.cli import chat, demo, generate, models, serve, services
+from tandem.cli import bench, chat, demo, generate, main as cli_main, models, serve, services
 from tandem.v1 import common_pb2, inference_pb2
 from tandem_service import errors
 
@@ -210,7 +210,9 @@ def test_wrong_usage_is_status_2(arguments: list[str], said: str) -> None:
     assert "Traceback" not in finished.stderr
 
 
-@pytest.mark.parametrize("command", [chat, demo, generate, models, serve], ids=lambda each: each.__name__)
+@pytest.mark.parametrize(
+    "command", [bench, chat, demo, generate, models, serve], ids=lambda each: each.__name__
+)
 def test_every_flag_has_help_with_its_default(command: Any) -> None:
     commands = argparse.ArgumentParser().add_subparsers()
     command.add_command(commands, None)
@@ -221,3 +223,25 @@ def test_every_flag_has_help_with_its_default(command: Any) -> None:
     numbers = [flag for flag in flags if flag.type in (int, float)]
     units = ("SECONDS", "PROCESSES", "TOKENS", "PROBABILITY", "LOGITS", "FACTOR", "NUMBER")
     assert [flag.dest for flag in numbers if flag.metavar not in units] == []
+
+
+def test_bench_without_its_extras_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "torch" else object())
+    assert cli_main(["bench"]) == 1
+    said = capsys.readouterr().err
+    assert said == "tandem: the benchmark is not installed here: pip install 'tandem-llm[engine]'\n"
+
+
+def test_bench_starts_the_comparison_with_its_flags(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[list[str]] = []
+
+    def run(command: list[str]) -> subprocess.CompletedProcess[bytes]:
+        started.append(command)
+        return subprocess.CompletedProcess(command, 3)
+
+    monkeypatch.setattr("subprocess.run", run)
+    assert cli_main(["bench", "--shape", "tiny", "--device=cpu", "--out=there", "--shrink=9"]) == 3
+    flags = ["--shape=tiny", "--device=cpu", "--out=there", "--shrink=9"]
+    assert started == [[sys.executable, "-m", "tandem_bench", "seed", *flags]]

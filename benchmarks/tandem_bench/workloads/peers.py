@@ -1,0 +1,29 @@
+"""The decode step of transformers, eager and compiled."""
+
+from collections.abc import Iterator
+
+from tandem_bench.bench import Bench
+from tandem_bench.measurement import Failure, Measurement, Outcome
+from tandem_bench.peers import COMPILED, EAGER, PeerWork, run_peer
+from tandem_bench.workloads.latency import NUM_INPUT
+
+# Compiled, each number of sequences costs about a minute before its first token.
+WORK = {EAGER: ((1, 16, 64, 256), 64), COMPILED: ((1, 16), 256)}
+
+
+def peers(bench: Bench) -> Iterator[Outcome]:
+    """Milliseconds of a step after prompts as long as those of `latency`."""
+    shrink = bench.settings.shrink
+    bench.close_engine()
+    for kind, (batches, num_output) in WORK.items():
+        work = PeerWork(
+            batches,
+            max(1, NUM_INPUT // shrink),
+            max(2, num_output // shrink),
+            repetitions=bench.settings.repetitions,
+        )
+        result = run_peer(bench, kind, work)
+        for batch in result.batches:
+            yield Measurement(f"latency-{batch.num_seqs}-{kind}", "ms/step", batch.ms_per_step)
+        if result.error:
+            yield Failure(f"latency-{kind}", result.error)

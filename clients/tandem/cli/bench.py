@@ -1,0 +1,72 @@
+"""`tandem bench`: the engine beside transformers, on the same random weights, in one run."""
+
+import argparse
+import importlib.util
+import subprocess
+import sys
+
+from tandem.cli.flags import Commands
+
+# Packages whose absence means that an extra is not installed.
+_NEEDS = {"tokenizer": ("tokenizers", "transformers"), "engine": ("safetensors", "torch")}
+_MODULE = "tandem_bench"
+
+
+def add_command(commands: Commands, default_target: str | None) -> None:
+    """Adds the command to the parser."""
+    parser = commands.add_parser(
+        "bench",
+        help="measure the engine beside transformers",
+        description="Makes a checkpoint of random weights in a public shape, lets transformers (eager and "
+        "compiled) and then the engine continue the same prompts of 25 tokens by 1900, and writes a table "
+        "and a JSON file. python -m tandem_bench --help lists everything else that can be measured.",
+    )
+    parser.add_argument(
+        "--shape",
+        default="Llama-3.2-1B",
+        metavar="NAME",
+        help="the model's shape: Llama-3.2-1B, Llama-3.2-3B, … (default: Llama-3.2-1B)",
+    )
+    parser.add_argument(
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="where to run (default: auto, a GPU if there is one)",
+    )
+    parser.add_argument(
+        "--out",
+        default="benchmarks/results",
+        metavar="DIRECTORY",
+        help="where the JSON file goes (default: benchmarks/results)",
+    )
+    parser.add_argument(
+        "--shrink",
+        type=int,
+        default=1,
+        metavar="NUMBER",
+        help="divides the tokens of each answer, to try it out (default: 1)",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Runs the command."""
+    if missing := _missing():
+        print(f"tandem: the benchmark is not installed here: pip install '{missing}'", file=sys.stderr)
+        return 1
+    names = ("shape", "device", "out", "shrink")
+    flags = [f"--{name}={getattr(arguments, name)}" for name in names]
+    # In a process of its own: this package imports neither torch nor the engine.
+    return subprocess.run([sys.executable, "-m", _MODULE, "seed", *flags]).returncode
+
+
+def _missing() -> str:
+    """What would have to be installed; empty if nothing."""
+    extras = [
+        extra
+        for extra, packages in _NEEDS.items()
+        if any(importlib.util.find_spec(package) is None for package in packages)
+    ]
+    if importlib.util.find_spec(_MODULE) is None:
+        extras = list(_NEEDS)
+    return f"tandem-llm[{','.join(extras)}]" if extras else ""
