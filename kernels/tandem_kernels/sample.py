@@ -30,6 +30,7 @@ def sample(
     assert logits.is_contiguous()
     assert adjusted.is_contiguous()
     assert token_counts.is_contiguous()
+    assert logits.data_ptr() % 16 == adjusted.data_ptr() % 16 == 0
     num_seqs, vocab_size = logits.shape
     num_tiles = triton.cdiv(vocab_size, TILE)
 

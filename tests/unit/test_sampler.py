@@ -10,45 +10,34 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from engine_service.sampler import Needs, _gumbel, log_probabilities, sample
+from engine_service.log_probabilities import log_probabilities, to_logprobs
 from engine_service.sampling_params import SamplingParams
-from engine_service.sequence import Sequence, SequenceSpec
-from engine_service.sequence_table import SequenceTable
+from support.sampling_cases import LAYOUT, SampleArguments, filled_table, make_sequences
+from tandem_kernels import sample
+from tandem_kernels.reference_sample import gumbel
+from tandem_kernels.sequence_state import Column
 
 VOCAB = 50
-DEVICE = torch.device("cpu")
-
-
-def _sequences(*params, prompt=(1, 2, 3), output=(), **fields):
-    sequences = []
-    for row, each in enumerate(params):
-        sequence = Sequence((0, row), SequenceSpec(tuple(prompt), 99, each, **fields), row, 0.0, (49,))
-        sequence.tokens += output
-        sequence.row = row
-        sequences.append(sequence)
-    return sequences
 
 
 def _draw(sequences, logits):
-    table = SequenceTable(len(sequences), VOCAB, 8, DEVICE)
-    for sequence in sequences:
-        table.set_row(sequence)
-    rows = torch.arange(len(sequences))
-    positions = torch.tensor([len(sequence.tokens) for sequence in sequences])
-    return sample(logits, rows, positions, table, Needs.of(sequences)).tolist()
+    arguments = SampleArguments.of(sequences, logits)
+    drawn = sample(*arguments.all())
+    assert drawn.dtype == torch.int32
+    assert torch.equal(arguments.state[arguments.rows, Column.LAST_TOKEN], drawn)
+    return drawn.tolist()
 
 
 def _frequencies(params, logits, count=20_000, **fields):
     """How often each id is drawn, by drawing with `count` seeds at once."""
-    sequences = _sequences(params, **fields)
-    table = SequenceTable(count, VOCAB, 8, DEVICE)
-    table.set_row(sequences[0])
-    for tensor in vars(table).values():
-        if isinstance(tensor, torch.Tensor):
-            tensor[:] = tensor[0].clone()
-    table.seeds = torch.arange(count)
-    positions = torch.full((count,), len(sequences[0].tokens))
-    drawn = sample(logits.expand(count, -1), torch.arange(count), positions, table, Needs.of(sequences))
+    (sequence,) = make_sequences([params], **fields)
+    table = filled_table([sequence], VOCAB)
+    state, token_counts = (part[:1].repeat(count, 1) for part in (table.state, table.token_counts))
+    state[:, Column.SEED_LOW] = torch.arange(count)
+    rows = torch.arange(count, dtype=torch.int32)
+    positions = torch.full_like(rows, len(sequence.tokens))
+    logits = logits.repeat(count, 1)
+    drawn = sample(logits, torch.empty_like(logits), rows, positions, state, token_counts, LAYOUT)
     return drawn.bincount(minlength=VOCAB) / count
 
 
@@ -93,9 +82,8 @@ def test_repetition_penalty_equals_transformers_over_prompt_and_output():
     logits = _logits()
     ids = torch.tensor([[1, 2, 3, 7, 7]])
     expected = RepetitionPenaltyLogitsProcessor(5.0)(ids, logits.clone())
-    sequences = _sequences(
-        SamplingParams(temperature=0.0, repetition_penalty=5.0), prompt=(1, 2, 3), output=[7, 7]
-    )
+    params = SamplingParams(temperature=0.0, repetition_penalty=5.0)
+    sequences = make_sequences([params], prompt=(1, 2, 3), output=[7, 7])
     assert _draw(sequences, logits) == expected.argmax(-1).tolist()
     found = _frequencies(SamplingParams(repetition_penalty=5.0), logits, prompt=(1, 2, 3), output=[7, 7])
     assert (found - expected.softmax(-1)[0]).abs().max() < 0.015
@@ -111,7 +99,7 @@ def test_repetition_penalty_equals_transformers_over_prompt_and_output():
 def test_output_penalties_leave_the_prompt_alone(params, change):
     logits = torch.zeros(1, VOCAB)
     logits[0, 1], logits[0, 7] = 2.0, 2.0 - change - 0.1
-    sequences = _sequences(SamplingParams(temperature=0.0, **params), prompt=(1, 2), output=[7, 7])
+    sequences = make_sequences([SamplingParams(temperature=0.0, **params)], prompt=(1, 2), output=[7, 7])
     assert _draw(sequences, logits) == [1]
     logits[0, 7] += 0.2
     assert _draw(sequences, logits) == [7]
@@ -120,10 +108,8 @@ def test_output_penalties_leave_the_prompt_alone(params, change):
 def test_logit_bias_moves_the_choice():
     logits = torch.zeros(2, VOCAB)
     logits[:, 4] = 3.0
-    sequences = _sequences(
-        SamplingParams(temperature=0.0, logit_bias=((9, 3.5),)),
-        SamplingParams(temperature=0.0, logit_bias=((4, -0.5), (0, 1.0))),
-    )
+    biases = ((9, 3.5),), ((4, -0.5), (0, 1.0))
+    sequences = make_sequences([SamplingParams(temperature=0.0, logit_bias=each) for each in biases])
     assert _draw(sequences, logits) == [9, 4]
 
 
@@ -134,25 +120,34 @@ def test_no_stop_token_is_drawn_before_min_tokens(output, expected):
     logits = torch.zeros(1, VOCAB)
     logits[0, 49], logits[0, 30], logits[0, 8] = 9.0, 8.0, 7.0
     fields = {"min_tokens": 2, "stop_token_ids": frozenset({30})}
-    sequences = _sequences(SamplingParams(temperature=0.0), output=output, **fields)
+    sequences = make_sequences([SamplingParams(temperature=0.0)], output=output, **fields)
     assert _draw(sequences, logits) == [expected]
 
 
 def test_a_draw_does_not_depend_on_the_other_rows():
     logits = torch.cat([_logits(seed) for seed in range(6)])
     params = [SamplingParams(temperature=t, top_p=p, seed=9) for t in (0.0, 1.0, 1.5) for p in (1.0, 0.6)]
-    together = _draw(_sequences(*params), logits)
+    together = _draw(make_sequences(params), logits)
     for row, each in enumerate(params):
-        assert _draw(_sequences(each), logits[row : row + 1]) == together[row : row + 1]
+        assert _draw(make_sequences([each]), logits[row : row + 1]) == together[row : row + 1]
+
+
+def test_drawn_tokens_are_counted_where_there_are_penalties():
+    sequences = make_sequences([SamplingParams(presence_penalty=0.1), SamplingParams()], output=[7, 7])
+    arguments = SampleArguments.of(sequences, torch.cat((_logits(1), _logits(2))))
+    before = arguments.token_counts.clone()
+    penalized, _ = sample(*arguments.all()).tolist()
+    before[0, penalized] += 2
+    assert torch.equal(arguments.token_counts, before)
 
 
 def test_noise_is_gumbel_and_independent_over_seeds_positions_and_tokens():
     seeds, positions = torch.arange(-100, 100), torch.arange(200)
-    noise = _gumbel(seeds, positions, 1000)
+    noise = gumbel(seeds, positions, 1000)
     assert abs(noise.mean().item() - 0.5772) < 0.02
     assert abs(noise.var().item() - torch.pi**2 / 6) < 0.05
     assert noise.flatten().unique().numel() > 0.99 * noise.numel()
-    one_position = _gumbel(seeds, torch.zeros(200, dtype=torch.int64), 1000)
+    one_position = gumbel(seeds, torch.zeros(200, dtype=torch.int64), 1000)
     assert torch.corrcoef(torch.stack([noise.flatten(), one_position.flatten()]))[0, 1].abs() < 0.01
     neighbours = torch.corrcoef(torch.stack([noise[:, 1:].flatten(), noise[:, :-1].flatten()]))
     assert neighbours[0, 1].abs() < 0.01
@@ -160,7 +155,7 @@ def test_noise_is_gumbel_and_independent_over_seeds_positions_and_tokens():
 
 def test_candidates_are_the_likeliest_ids_in_order():
     logits = _logits()
-    entries = log_probabilities(logits, torch.tensor([17]), 4)
+    entries = to_logprobs(log_probabilities(logits, torch.tensor([17]), 4), 4)
     expected = logits.log_softmax(-1)[0]
     assert entries.logprobs == [pytest.approx(expected[17].item())]
     assert entries.candidate_tokens == expected.topk(4).indices.tolist()
