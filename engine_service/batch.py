@@ -70,16 +70,16 @@ class PrefillBatch:
         shape: PrefillShape,
         table: SequenceTable,
         block_size: int,
+        context_length: int,
     ) -> "PrefillBatch":
-        """The batch of packed chunks."""
+        """The batch of packed chunks; padding stays below `context_length` too."""
         cu_seqlens, starts, rows, lens, ends, draw_rows, draw_positions, token_ids = (
             words[place : place + size] for place, size in shape.segments()
         )
         places = torch.arange(shape.num_tokens, dtype=torch.int32, device=words.device)
         # The entry after the last chunk stands for padding behind it.
         chunks = torch.searchsorted(cu_seqlens[1:], places, right=True, out_int32=True)
-        max_position = table.layout.max_blocks * block_size - 1
-        positions = (places - cu_seqlens[chunks] + starts[chunks]).clamp_(max=max_position)
+        positions = (places - cu_seqlens[chunks] + starts[chunks]).clamp_(max=context_length - 1)
         blocks = table.block_tables[rows[chunks], positions // block_size]
         return cls(
             token_ids=token_ids,

@@ -30,7 +30,7 @@ def main(config: EngineConfig, pipe: Connection) -> None:
     set_up_logging()
     try:
         core, info = build(config, pipe)
-    except (ValueError, MemoryError) as error:
+    except (ValueError, MemoryError, RuntimeError) as error:
         pipe.send(StartFailed(" ".join(str(error).split())))
         return
     # What was loaded lives as long as the process: without it a collection takes no milliseconds.

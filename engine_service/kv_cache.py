@@ -27,6 +27,8 @@ class KVCache:
             self.keys = torch.empty(shape, dtype=dtype, device=device)
             self.values = torch.empty(shape, dtype=dtype, device=device)
         except RuntimeError:
+            if device.type != "cpu":
+                raise
             mib = (num_blocks * bytes_per_block(config, block_size, dtype)) >> 20
             raise ValueError(f"no memory for a KV cache of {mib} MiB; lower --kv-cache-mib") from None
 

@@ -1,8 +1,10 @@
 """From a checkpoint to a runner that is ready: weights, sizes, KV cache, graphs."""
 
+import contextlib
 import logging
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -97,16 +99,24 @@ def _dtype(config: EngineConfig, model_config: ModelConfig, device: torch.device
     return torch.float16 if model_config.dtype == "float16" else torch.bfloat16
 
 
+@contextlib.contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
 def _load_model(
     model_config: ModelConfig, directory: Path, dtype: torch.dtype, device: torch.device, use: MemoryUse
 ) -> Decoder:
-    torch.set_default_dtype(dtype)
-    if device.type == "cuda":
-        use.check_weights(
-            sum(each.nbytes for each in Decoder(model_config, torch.device("meta")).parameters())
-        )
-    model = Decoder(model_config, device)
-    torch.set_default_dtype(torch.float32)
+    with _default_dtype(dtype):
+        if device.type == "cuda":
+            without_memory = Decoder(model_config, torch.device("meta"))
+            use.check_weights(sum(each.nbytes for each in without_memory.parameters()))
+        model = Decoder(model_config, device)
     start_s = time.monotonic()
     load_weights(directory, model.checkpoint_tensors(), is_tied=model_config.is_tied)
     num_bytes, seconds = sum(each.nbytes for each in model.parameters()), time.monotonic() - start_s

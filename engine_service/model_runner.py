@@ -97,6 +97,7 @@ class ModelRunner:
         check_device(self._device)
 
     def _send_inputs(self, plan: Plan, shape: PrefillShape) -> None:
+        self._table.take_changes()  # those of a launch that broke
         for chunk in plan.prefills:
             if chunk.is_first:
                 self._table.set_row(chunk.sequence)

@@ -44,6 +44,7 @@ class ModelSteps:
         self._words = upload.words
         self._plan = plan
         self._max_num_seqs = table.scratch_row
+        self._context_length = min(len(model.cos_sin), table.layout.max_blocks * cache.block_size)
         # Logits as the model gives them, and those of rows whose rules change them.
         shape = (self._max_num_seqs, table.token_counts.shape[1])
         self._logits, self._adjusted = (
@@ -68,7 +69,7 @@ class ModelSteps:
         """Chunks of prompts, packed behind the words for `decode`, and the first tokens after them."""
         begin = 2 * aligned(self._max_num_seqs)
         words = self._words[begin : begin + shape.num_words]
-        batch = PrefillBatch.of(words, shape, self.table, self.cache.block_size)
+        batch = PrefillBatch.of(words, shape, self.table, self.cache.block_size, self._context_length)
         residual = self.model(batch, self.cache)
         return self._draw(residual, residual[batch.ends], batch.draw_rows, batch.draw_positions)
 

@@ -2,6 +2,8 @@
 
 import pytest
 
+pytest.register_assert_rewrite("support")
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:

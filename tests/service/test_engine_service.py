@@ -9,6 +9,7 @@ import time
 
 import grpc
 import pytest
+import torch
 
 from engine_service.sampling_params import SamplingParams
 from engine_service.sequence import SequenceSpec
@@ -318,6 +319,13 @@ def test_a_killed_core_ends_its_sequences_unavailable_and_comes_back_with_a_new_
         pytest.param(["--model=/no/such/dir"], "model='/no/such/dir'", id="no-model"),
         pytest.param(["--kv-block-size=0"], "kv_block_size=0: must be at least 1", id="flag-bound"),
         pytest.param(["--num-blocks=2", "--context-length=256"], "raise --kv-cache-mib", id="memory"),
+        pytest.param(["--gpu-memory-utilization=1.5"], "gpu_memory_utilization=1.5: must be in", id="share"),
+        pytest.param(
+            ["--device=cuda"],
+            "finds no NVIDIA GPU; check the driver with nvidia-smi, or run with --device cpu",
+            id="no-gpu",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
+        ),
     ],
 )
 def test_a_start_that_cannot_succeed_ends_with_one_clear_line(checkpoint, flags, words):
@@ -326,6 +334,7 @@ def test_a_start_that_cannot_succeed_ends_with_one_clear_line(checkpoint, flags,
         "-m",
         "engine_service",
         "--listen=127.0.0.1:0",
+        "--device=cpu",
         f"--model={checkpoint}",
         *flags,
     ]
