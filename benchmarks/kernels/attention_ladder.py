@@ -143,7 +143,7 @@ def decode_rungs(seqs: Sequences) -> dict[str, Rung]:
     num_seqs, num_heads, head_dim = q.shape
     starts = torch.arange(num_seqs + 1, device="cuda")
     plan = empty_plan(num_seqs, num_heads, seqs.k.shape[1], head_dim, q.device)
-    plan_decode(seqs.context_lens, plan)
+    plan_decode(seqs.context_lens, seqs.rows, plan)
     cache = (seqs.k_cache, seqs.v_cache, seqs.block_tables, seqs.rows)
     seen = torch.arange(seqs.k.shape[2], device="cuda") < seqs.context_lens[:, None, None, None]
     mask = None if bool(seen.all()) else seen

@@ -3,6 +3,9 @@
 import torch
 import triton
 import triton.language as tl
+from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
+
+from tandem_kernels.projection_tiles import has_dependent_launch
 
 
 def head_norm_rope_store(
@@ -20,10 +23,11 @@ def head_norm_rope_store(
     assert all(each.is_contiguous() for each in (heads, cos_sin, k_cache, v_cache))
     num_tokens, num_heads, head_dim = heads.shape
     num_kv_heads = k_cache.shape[2]
+    is_dependent = has_dependent_launch(heads)
     _head_norm_rope_store_kernel[(num_tokens, num_heads)](
         heads, q_norm, k_norm, positions, cos_sin, k_cache, v_cache, slot_mapping, eps,
         num_heads - 2 * num_kv_heads, num_kv_heads, head_dim // 2, triton.next_power_of_2(head_dim // 2),
-        num_warps=1,
+        is_dependent, num_warps=1, launch_pdl=is_dependent,
     )  # fmt: skip
 
 
@@ -42,7 +46,11 @@ def _head_norm_rope_store_kernel(
     NUM_KV_HEADS: tl.constexpr,
     NUM_PAIRS: tl.constexpr,
     BLOCK_PAIRS: tl.constexpr,
+    IS_DEPENDENT: tl.constexpr,
 ) -> None:
+    if IS_DEPENDENT:
+        gdc_launch_dependents()
+        gdc_wait()
     token, head = tl.program_id(0).to(tl.int64), tl.program_id(1)
     HEAD_DIM: tl.constexpr = 2 * NUM_PAIRS
     # [2, BLOCK_PAIRS]: the first and the second of each rotary pair.

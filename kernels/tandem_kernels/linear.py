@@ -6,8 +6,9 @@ import torch
 import triton
 import triton.language as tl
 
-from tandem_kernels.projection_tiles import Tile
-from tandem_kernels.row_products import has_dependent_launch, norm_input, row_products
+from tandem_kernels.norm_input import norm_input
+from tandem_kernels.projection_tiles import Tile, has_dependent_launch
+from tandem_kernels.row_products import await_inputs, row_products
 
 _MAX_PROGRAMS = 1 << 14
 
@@ -55,8 +56,8 @@ def norm_linear(
     tile: Tile,
 ) -> None:
     """out = rms_norm(residual, norm_weight, eps) @ weight.T"""
-    x, scale = norm_input(residual, norm_weight, eps, tile)
-    linear(x, weight, out, tile, scale, eps)
+    x, has_norm = norm_input(residual, norm_weight, eps, tile)
+    linear(x, weight, out, tile, norm_weight if has_norm else None, eps)
 
 
 @functools.cache
@@ -96,22 +97,27 @@ def _linear_kernel(
     ROWS: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_K: tl.constexpr,
-    PREFETCH_K: tl.constexpr,
     HAS_NORM: tl.constexpr,
     IS_ADDED: tl.constexpr,
     IS_DEPENDENT: tl.constexpr,
 ) -> None:
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     inside = tl.minimum(rows, NUM_ROWS - 1).to(tl.int64)
-    products = row_products(
-        x, norm_weight, eps, weight, inside, num_tokens, tl.program_id(1) * LENGTH,
-        LENGTH, K, BLOCK_M, BLOCK_K, PREFETCH_K, HAS_NORM, IS_DEPENDENT,
-    )  # fmt: skip
+    begin = tl.program_id(1) * LENGTH
+    tile = await_inputs(weight, inside, begin, LENGTH, K, BLOCK_M, BLOCK_K, IS_DEPENDENT)
     tokens = tl.arange(0, BLOCK_M)[None, :]
     mask = (rows[:, None] < NUM_ROWS) & (tokens < num_tokens)
     at = out + tokens.to(tl.int64) * NUM_ROWS + rows[:, None]
+    if IS_ADDED:
+        # On its way while the products are made.
+        before = tl.load(at, mask=mask, other=0.0).to(tl.float32)
+    else:
+        before = tl.zeros([ROWS, BLOCK_M], tl.float32)
+    products = row_products(
+        tile, x, norm_weight, eps, weight, inside, num_tokens, begin, LENGTH, K, BLOCK_M, BLOCK_K, HAS_NORM
+    )
     if SPLIT_K == 1:
-        _write(at, products, mask, IS_ADDED)
+        tl.store(at, (before + products).to(out.dtype.element_ty), mask=mask)
     else:
         part_at = parts + rows.to(tl.int64)[:, None] * BLOCK_M + tokens
         tl.store(part_at + tl.program_id(1) * (NUM_ROWS * BLOCK_M), products, mask=mask)
@@ -124,16 +130,4 @@ def _linear_kernel(
                 # Other SMs wrote these: .cg passes this SM's cache by.
                 part = part_at + split * (NUM_ROWS * BLOCK_M)
                 total += tl.load(part, mask=mask, other=0.0, cache_modifier=".cg")
-            _write(at, total, mask, IS_ADDED)
-
-
-@triton.jit
-def _write(
-    at: tl.tensor,  # [ROWS, BLOCK_M]
-    products: tl.tensor,  # [ROWS, BLOCK_M] float32
-    mask: tl.tensor,  # [ROWS, BLOCK_M]
-    IS_ADDED: tl.constexpr,
-) -> None:
-    if IS_ADDED:
-        products += tl.load(at, mask=mask, other=0.0).to(tl.float32)
-    tl.store(at, products.to(at.dtype.element_ty), mask=mask)
+            tl.store(at, (before + total).to(out.dtype.element_ty), mask=mask)

@@ -5,9 +5,10 @@ import torch.nn.functional as F
 import triton
 import triton.language as tl
 
-from tandem_kernels.projection_tiles import Tile, projection_tile
+from tandem_kernels.norm_input import norm_input
+from tandem_kernels.projection_tiles import Tile, has_dependent_launch, projection_tile
 from tandem_kernels.rms_norm import rms_norm
-from tandem_kernels.row_products import has_dependent_launch, norm_input, row_products
+from tandem_kernels.row_products import await_inputs, row_products
 from tandem_kernels.silu_mul import silu_mul
 
 
@@ -37,11 +38,11 @@ def fused_norm_gate_up_silu(
     num_tokens, size = residual.shape[0], gate_up_weight.shape[0] // 2
     assert num_tokens <= tile.block_m
     out = torch.empty(num_tokens, size, dtype=residual.dtype, device=residual.device)
-    x, scale = norm_input(residual, norm_weight, eps, tile)
+    x, has_norm = norm_input(residual, norm_weight, eps, tile)
     is_dependent = has_dependent_launch(x)
     _norm_gate_up_silu_kernel[(triton.cdiv(size, tile.rows // 2),)](
         x, norm_weight, gate_up_weight, out, eps, num_tokens,
-        **kernel_constants(x.shape[1], size, tile, scale is not None, is_dependent),
+        **kernel_constants(x.shape[1], size, tile, has_norm, is_dependent),
         num_warps=tile.num_warps, num_stages=tile.num_stages, launch_pdl=is_dependent,
     )  # fmt: skip
     return out
@@ -68,21 +69,21 @@ def _norm_gate_up_silu_kernel(
     ROWS: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_K: tl.constexpr,
-    PREFETCH_K: tl.constexpr,
     HAS_NORM: tl.constexpr,
     IS_DEPENDENT: tl.constexpr,
 ) -> None:
     # Rows alternate: a gate, its up.
+    HALF: tl.constexpr = ROWS // 2
+    first = tl.program_id(0) * HALF
     lanes = tl.arange(0, ROWS)
-    features = tl.minimum(tl.program_id(0) * (ROWS // 2) + lanes // 2, SIZE - 1)
-    rows = (features + lanes % 2 * SIZE).to(tl.int64)
+    rows = (tl.minimum(first + lanes // 2, SIZE - 1) + lanes % 2 * SIZE).to(tl.int64)
+    tile = await_inputs(weight, rows, 0, LENGTH, K, BLOCK_M, BLOCK_K, IS_DEPENDENT)
     products = row_products(
-        x, norm_weight, eps, weight, rows, num_tokens, 0,
-        LENGTH, K, BLOCK_M, BLOCK_K, PREFETCH_K, HAS_NORM, IS_DEPENDENT,
-    )  # fmt: skip
-    gate, up = products.reshape([ROWS // 2, 2, BLOCK_M]).permute(0, 2, 1).split()
+        tile, x, norm_weight, eps, weight, rows, num_tokens, 0, LENGTH, K, BLOCK_M, BLOCK_K, HAS_NORM
+    )
+    gate, up = products.reshape([HALF, 2, BLOCK_M]).permute(0, 2, 1).split()
     product = gate / (1.0 + tl.exp(-gate)) * up
-    columns = tl.program_id(0) * (ROWS // 2) + tl.arange(0, ROWS // 2)[:, None]
+    columns = first + tl.arange(0, HALF)[:, None]
     tokens = tl.arange(0, BLOCK_M)[None, :]
     mask = (columns < SIZE) & (tokens < num_tokens)
     tl.store(out + tokens * SIZE + columns, product.to(out.dtype.element_ty), mask=mask)

@@ -7,10 +7,11 @@ import triton.language as tl
 
 from tandem_kernels.head_norm_rope_store import head_norm_rope_store
 from tandem_kernels.linear import norm_linear
-from tandem_kernels.projection_tiles import Tile, projection_tile
+from tandem_kernels.norm_input import norm_input
+from tandem_kernels.projection_tiles import Tile, has_dependent_launch, projection_tile
 from tandem_kernels.rms_norm import rms_norm
 from tandem_kernels.rope_store import rope_store
-from tandem_kernels.row_products import has_dependent_launch, norm_input, row_products
+from tandem_kernels.row_products import await_inputs, row_products
 
 
 def norm_qkv_rope_store(
@@ -67,10 +68,10 @@ def fused_norm_qkv_rope_store(
     assert num_tokens <= tile.block_m
     num_heads = qkv_weight.shape[0] // head_dim - 2 * num_kv_heads
     q = torch.empty(num_tokens, num_heads, head_dim, dtype=residual.dtype, device=residual.device)
-    x, scale = norm_input(residual, norm_weight, eps, tile)
+    x, has_norm = norm_input(residual, norm_weight, eps, tile)
     is_dependent = has_dependent_launch(x)
     constants = kernel_constants(
-        x.shape[1], (num_heads, num_kv_heads, head_dim), tile, scale is not None, qkv_bias is not None,
+        x.shape[1], (num_heads, num_kv_heads, head_dim), tile, has_norm, qkv_bias is not None,
         is_dependent,
     )  # fmt: skip
     blocks = triton.cdiv(head_dim // 2, constants["ROWS"] // 2)
@@ -124,38 +125,39 @@ def _norm_qkv_rope_store_kernel(
     ROWS: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_K: tl.constexpr,
-    PREFETCH_K: tl.constexpr,
     HAS_NORM: tl.constexpr,
     HAS_BIAS: tl.constexpr,
     IS_DEPENDENT: tl.constexpr,
 ) -> None:
     head = tl.program_id(1)
     HEAD_DIM: tl.constexpr = 2 * NUM_PAIRS
+    HALF: tl.constexpr = ROWS // 2
     # Rows alternate: the first of a rotary pair, the second.
     lanes = tl.arange(0, ROWS)
-    inside = tl.minimum(tl.program_id(0) * (ROWS // 2) + lanes // 2, NUM_PAIRS - 1)
+    inside = tl.minimum(tl.program_id(0) * HALF + lanes // 2, NUM_PAIRS - 1)
     rows = head * HEAD_DIM + inside + lanes % 2 * NUM_PAIRS
-    products = row_products(
-        x, norm_weight, eps, weight, rows.to(tl.int64), num_tokens, 0,
-        LENGTH, K, BLOCK_M, BLOCK_K, PREFETCH_K, HAS_NORM, IS_DEPENDENT,
-    )  # fmt: skip
-    if HAS_BIAS:
-        products += tl.load(bias + rows).to(tl.float32)[:, None]
-    first, second = products.reshape([ROWS // 2, 2, BLOCK_M]).permute(0, 2, 1).split()
-    pairs = tl.program_id(0) * (ROWS // 2) + tl.arange(0, ROWS // 2)[:, None]
+    tile = await_inputs(weight, rows.to(tl.int64), 0, LENGTH, K, BLOCK_M, BLOCK_K, IS_DEPENDENT)
+    # What the end needs is on its way while the products are made.
+    pairs = tl.program_id(0) * HALF + tl.arange(0, HALF)[:, None]
     tokens = tl.arange(0, BLOCK_M)[None, :]
     is_token = tokens < num_tokens
     mask = (pairs < NUM_PAIRS) & is_token
+    slot = tl.load(slot_mapping + tokens, mask=is_token, other=0).to(tl.int64)
+    angles = cos_sin + tl.load(positions + tokens, mask=is_token, other=0).to(tl.int64) * HEAD_DIM + pairs
+    cos = tl.load(angles, mask=mask, other=0.0)
+    sin = tl.load(angles + NUM_PAIRS, mask=mask, other=0.0)
+    products = row_products(
+        tile, x, norm_weight, eps, weight, rows.to(tl.int64), num_tokens, 0,
+        LENGTH, K, BLOCK_M, BLOCK_K, HAS_NORM,
+    )  # fmt: skip
+    if HAS_BIAS:
+        products += tl.load(bias + rows).to(tl.float32)[:, None]
+    first, second = products.reshape([HALF, 2, BLOCK_M]).permute(0, 2, 1).split()
     if head < NUM_HEADS + NUM_KV_HEADS:
-        position = tl.load(positions + tokens, mask=is_token, other=0).to(tl.int64)
-        angles = cos_sin + position * HEAD_DIM + pairs
-        cos = tl.load(angles, mask=mask, other=0.0)
-        sin = tl.load(angles + NUM_PAIRS, mask=mask, other=0.0)
         first, second = first * cos - second * sin, second * cos + first * sin
     if head < NUM_HEADS:
         at = q + (tokens * NUM_HEADS + head) * HEAD_DIM + pairs
     else:
-        slot = tl.load(slot_mapping + tokens, mask=is_token, other=0).to(tl.int64)
         cache = k_cache if head < NUM_HEADS + NUM_KV_HEADS else v_cache
         at = cache + (slot * NUM_KV_HEADS + (head - NUM_HEADS) % NUM_KV_HEADS) * HEAD_DIM + pairs
     tl.store(at, first.to(q.dtype.element_ty), mask=mask)

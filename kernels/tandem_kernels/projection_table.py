@@ -1,7 +1,79 @@
 """Measured tiles of the projections of small batches. Written by benchmarks/kernels/projection_sweep.py."""
 
-# The fields of `Tile`: block_m, rows, block_k, num_warps, num_stages, split_k, prefetch_k.
-Entry = tuple[int, int, int, int, int, int, int]
+# The fields of `Tile`: block_m, rows, block_k, num_warps, num_stages, split_k.
+Entry = tuple[int, int, int, int, int, int]
 
 # By operation, columns and rows of the weight; then by bucket of the batch, None where cuBLAS is faster.
-MEASURED: dict[tuple[str, int, int], dict[int, Entry | None]] = {}
+# Measured on NVIDIA H200, in bfloat16.
+MEASURED: dict[tuple[str, int, int], dict[int, Entry | None]] = {
+    ("norm_qkv_rope_store", 2048, 3072): {
+        1: (1, 4, 2048, 4, 1, 1),
+        2: (2, 4, 1024, 4, 1, 1),
+        16: (16, 32, 256, 4, 6, 1),
+        32: (32, 32, 128, 4, 4, 1),
+        64: None,
+    },
+    ("linear_residual", 2048, 2048): {
+        1: (1, 2, 2048, 8, 1, 1),
+        2: (2, 2, 1024, 4, 1, 1),
+        16: (16, 64, 128, 4, 6, 4),
+        32: (32, 64, 128, 4, 8, 4),
+        64: None,
+    },
+    ("norm_gate_up_silu", 2048, 16384): {
+        1: (1, 8, 2048, 8, 1, 1),
+        2: (2, 4, 256, 1, 1, 1),
+        16: (16, 128, 128, 4, 4, 1),
+        32: (32, 128, 128, 4, 4, 1),
+        64: (64, 128, 128, 4, 3, 1),
+    },
+    ("linear_residual", 8192, 2048): {
+        1: (1, 4, 2048, 4, 1, 1),
+        2: (2, 2, 512, 1, 1, 1),
+        16: (16, 64, 256, 4, 3, 4),
+        32: (32, 64, 128, 4, 6, 4),
+        64: None,
+    },
+    ("norm_head", 2048, 128256): {
+        1: (1, 4, 2048, 4, 1, 1),
+        2: (2, 4, 256, 1, 1, 1),
+        16: (16, 128, 128, 4, 3, 1),
+        32: (32, 64, 128, 4, 4, 1),
+        64: (64, 64, 64, 4, 4, 1),
+    },
+    ("norm_qkv_rope_store", 4096, 6144): {
+        1: (1, 4, 1024, 2, 1, 1),
+        2: (2, 4, 512, 2, 1, 1),
+        16: (16, 64, 128, 4, 6, 1),
+        32: (32, 64, 128, 4, 8, 1),
+        64: None,
+    },
+    ("linear_residual", 4096, 4096): {
+        1: (1, 2, 2048, 8, 1, 1),
+        2: (2, 4, 2048, 8, 1, 1),
+        16: (16, 64, 128, 4, 6, 2),
+        32: (32, 64, 128, 4, 6, 2),
+        64: None,
+    },
+    ("norm_gate_up_silu", 4096, 28672): {
+        1: (1, 4, 4096, 8, 1, 1),
+        2: (2, 4, 256, 1, 1, 1),
+        16: (16, 64, 128, 4, 4, 1),
+        32: (32, 64, 128, 4, 4, 1),
+        64: (64, 128, 128, 4, 4, 1),
+    },
+    ("linear_residual", 14336, 4096): {
+        1: (1, 4, 4096, 8, 1, 1),
+        2: (2, 2, 512, 2, 1, 1),
+        16: (16, 64, 256, 4, 4, 2),
+        32: (32, 64, 128, 4, 6, 2),
+        64: None,
+    },
+    ("norm_head", 4096, 128256): {
+        1: (1, 4, 4096, 8, 1, 1),
+        2: (16, 128, 128, 4, 3, 1),
+        16: (16, 128, 128, 4, 3, 1),
+        32: (32, 64, 128, 4, 4, 1),
+        64: (64, 128, 128, 4, 4, 1),
+    },
+}

@@ -1,6 +1,7 @@
 """Tile sizes of the projections of small batches, and above which batch cuBLAS takes over."""
 
-from dataclasses import dataclass
+import functools
+from dataclasses import dataclass, replace
 
 import torch
 import triton
@@ -8,12 +9,12 @@ import triton
 from tandem_kernels.projection_table import MEASURED
 
 # Batches are rounded up to one of these, each with kernels of its own.
-BATCH_BUCKETS = (1, 2, 4, 16, 32, 64)
-# The largest bucket whose products the CUDA cores do.
-_CUDA_CORE_TOKENS = 4
-# Where nothing was measured. An H200 reads a weight as fast for 16 tokens as for one.
-_DEFAULT_FUSED_TOKENS = 16
-_PREFETCH_STEP = 64
+BATCH_BUCKETS = (1, 2, 16, 32, 64)
+# The largest bucket whose products the CUDA cores do. For 4 tokens tensor cores are as fast on an H200, and
+# the programs of one warp that did best alone took 33 % longer than they in a whole step of Llama-3.2-1B.
+_CUDA_CORE_TOKENS = 2
+# Of one program, for what the compiler adds to the tiles.
+_SPARE_SHARED_BYTES = 8 << 10
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,6 @@ class Tile:
         num_warps: Of a program.
         num_stages: Steps in flight, for the tensor cores.
         split_k: Programs that share the columns of the same rows, at most.
-        prefetch_k: Columns that are brought to L2 while the kernel before still runs.
     """
 
     block_m: int
@@ -36,26 +36,31 @@ class Tile:
     num_warps: int
     num_stages: int = 1
     split_k: int = 1
-    prefetch_k: int = 0
 
     @property
     def has_tensor_cores(self) -> bool:
         """Whether the tensor cores multiply."""
         return self.block_m > _CUDA_CORE_TOKENS
 
+    def within(self, shared_bytes: int) -> "Tile":
+        """This tile with as many stages as fit the shared memory, for types of 16 bits."""
+        if not self.has_tensor_cores:
+            return self
+        stage_bytes = (self.rows + self.block_m) * self.block_k * 2
+        fitting = (shared_bytes - _SPARE_SHARED_BYTES) // stage_bytes
+        return replace(self, num_stages=max(min(self.num_stages, fitting), 1))
+
     def constants(self, size: int) -> dict[str, int]:
         """The kernels' compile-time arguments for weights of `size` columns."""
         length = size
         if self.split_k > 1:
             length = triton.cdiv(triton.cdiv(size, self.split_k), self.block_k) * self.block_k
-        can_prefetch = size % length == size % _PREFETCH_STEP == 0 and self.prefetch_k <= length
         return {
             "K": size,
             "LENGTH": length,
             "ROWS": self.rows,
             "BLOCK_M": self.block_m,
             "BLOCK_K": self.block_k,
-            "PREFETCH_K": self.prefetch_k if can_prefetch else 0,
         }
 
 
@@ -68,28 +73,67 @@ def projection_tile(operation: str, x: torch.Tensor, weight: torch.Tensor) -> Ti
         weight: What it is multiplied with.
     """
     num_tokens = x.shape[0]
-    block_m = next((bucket for bucket in BATCH_BUCKETS if num_tokens <= bucket), None)
-    if block_m is None or num_tokens == 0:
-        return None
-    # float32 has no tensor cores of its precision.
-    if x.dtype == torch.float32 and block_m > _CUDA_CORE_TOKENS:
+    bucket = next((bucket for bucket in BATCH_BUCKETS if num_tokens <= bucket), None)
+    if bucket is None or num_tokens == 0:
         return None
     num_rows, size = weight.shape
-    if (operation, size, num_rows) not in MEASURED:
-        return default_tile(operation, block_m, size)
-    entry = MEASURED[operation, size, num_rows].get(block_m)
-    return None if entry is None else Tile(*entry)
+    # Tensor cores have no products of float32's precision.
+    if x.dtype == torch.float32:
+        return _cuda_core_tile(bucket, num_rows, size) if bucket <= _CUDA_CORE_TOKENS else None
+    if (operation, size, num_rows) in MEASURED:
+        entry = MEASURED[operation, size, num_rows][bucket]
+        tile = None if entry is None else Tile(*entry)
+    else:
+        tile = default_tile(operation, bucket, num_rows, size)
+    return tile.within(_shared_bytes(x.device)) if tile is not None and x.is_cuda else tile
 
 
-def default_tile(operation: str, block_m: int, size: int) -> Tile | None:
-    """The tile of a shape that nobody measured."""
-    if block_m > _DEFAULT_FUSED_TOKENS:
+def default_tile(operation: str, bucket: int, num_rows: int, size: int) -> Tile | None:
+    """The tile of a shape that nobody measured: what did well on an H200 for shapes like it."""
+    if bucket <= _CUDA_CORE_TOKENS:
+        return _cuda_core_tile(bucket, num_rows, size)
+    if bucket == BATCH_BUCKETS[-1] and operation in ("linear_residual", "norm_qkv_rope_store"):
         return None
-    columns = max(triton.next_power_of_2(size), 16)
-    if block_m <= _CUDA_CORE_TOKENS:
-        # A thread holds 8 columns, 16 bytes, of each row.
-        block_k = min(columns, 1024)
-        rows = 4 if block_m <= 2 else 2
-        return Tile(block_m, rows, block_k, num_warps=max(block_k // 256, 1))
-    rows = 32 if operation == "linear_residual" else 64
-    return Tile(block_m, rows, min(columns, 128), num_warps=4, num_stages=4)
+    return _tensor_core_tile(operation, bucket, num_rows, size)
+
+
+def _cuda_core_tile(block_m: int, num_rows: int, size: int) -> Tile:
+    # A thread holds 16 columns of each row, or 8 of two tokens: whole rows are on their way at once. Where a
+    # row's end is masked, the threads behind it are idle; more and shorter steps are slower even so.
+    per_thread = 16 // block_m
+    block_k = max(256, min(4096 // block_m, triton.next_power_of_2(size)))
+    # The compiler loads very long rows at once too: fewer of them leave registers for a second program.
+    rows = 4 if num_rows >= 2048 and size <= 16384 else 2
+    return Tile(block_m, rows, block_k, max(block_k // (32 * per_thread), 1))
+
+
+def _tensor_core_tile(operation: str, block_m: int, num_rows: int, size: int) -> Tile:
+    # The longest steps that do not reach over the row's end, of those that suit the batch.
+    block_k = max(16, min(128, triton.next_power_of_2(size)))
+    if operation == "linear_residual":
+        # About one program an SM, and at least two steps for each.
+        split = next(split for split in (4, 2, 1) if split == 1 or num_rows * split <= 8192)
+        split = min(split, max(size // (2 * block_k), 1))
+        return Tile(block_m, 64, block_k, 4, 6, split)
+    if operation == "norm_qkv_rope_store":
+        rows = 64 if num_rows >= 5632 else 32
+        return Tile(block_m, rows, block_k, 4, 6 if block_m == 16 else 4)
+    if operation == "norm_head":
+        return Tile(block_m, 128 if block_m == 16 else 64, block_k, 4, 3 if block_m == 16 else 4)
+    return Tile(block_m, 128 if block_m == 64 else 64, block_k, 4, 3 if block_m == 64 else 4)
+
+
+@functools.cache
+def _shared_bytes(device: torch.device) -> int:
+    """What a program may use on this device."""
+    return int(triton.runtime.driver.active.utils.get_device_properties(device.index)["max_shared_mem"])
+
+
+def has_dependent_launch(x: torch.Tensor) -> bool:
+    """Whether kernels on the device of `x` can begin before their predecessors end."""
+    return x.is_cuda and _capability(x.device) >= (9, 0)
+
+
+@functools.cache
+def _capability(device: torch.device) -> tuple[int, int]:
+    return torch.cuda.get_device_capability(device)
