@@ -137,7 +137,7 @@ class DecodeBatch:
         """The batch of sequences whose newest tokens are on the device only."""
         inputs = decode_inputs(table.state, rows, context_lens, table.layout, block_size)
         token_ids, positions, slot_mapping = inputs.unbind()
-        plan = plan_decode(context_lens, plan)
+        plan = plan_decode(context_lens, rows, plan)
         return cls(token_ids, positions, slot_mapping, table.block_tables, rows, context_lens, plan)
 
     def attend(

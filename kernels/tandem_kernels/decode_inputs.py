@@ -3,7 +3,9 @@
 import torch
 import triton
 import triton.language as tl
+from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
+from tandem_kernels.projection_tiles import has_dependent_launch
 from tandem_kernels.sequence_state import Column, StateLayout
 
 _BLOCK_B = 64
@@ -20,10 +22,11 @@ def decode_inputs(
     num_seqs = len(rows)
     # Each part begins at 16 bytes: kernels are compiled for where their arguments begin.
     out = torch.empty(3, triton.cdiv(num_seqs, 4) * 4, dtype=torch.int32, device=state.device)
+    is_dependent = has_dependent_launch(state)
     _decode_inputs_kernel[(triton.cdiv(num_seqs, _BLOCK_B),)](
         state, rows, context_lens, out, num_seqs, layout.row_size, out.stride(0),
-        int(Column.LAST_TOKEN), layout.block_table, kv_block_size, _BLOCK_B,
-        num_warps=2,
+        int(Column.LAST_TOKEN), layout.block_table, kv_block_size, _BLOCK_B, is_dependent,
+        num_warps=2, launch_pdl=is_dependent,
     )  # fmt: skip
     return out[:, :num_seqs]
 
@@ -41,7 +44,11 @@ def _decode_inputs_kernel(
     BLOCK_TABLE: tl.constexpr,
     KV_BLOCK_SIZE: tl.constexpr,
     BLOCK_B: tl.constexpr,
+    IS_DEPENDENT: tl.constexpr,
 ) -> None:
+    if IS_DEPENDENT:
+        gdc_launch_dependents()
+        gdc_wait()
     seqs = tl.program_id(0) * BLOCK_B + tl.arange(0, BLOCK_B)
     mask = seqs < num_seqs
     row = state + tl.load(rows + seqs, mask=mask, other=0).to(tl.int64) * row_size

@@ -2,20 +2,27 @@
 
 A decode step reads all keys and values once and computes little, so the work is spread by bytes. The
 contexts are cut into tiles of tokens, the tiles of all sequences are laid on one line, and every worker
-takes a stretch of equal length: sequences of any mix of lengths keep all workers equally busy. The
-number of workers is fixed, so that a captured graph never depends on lengths; where the stretches begin
-is computed on the device, once a step for all layers.
+takes a stretch of equal length: sequences of any mix of lengths keep all workers equally busy. The part of
+a stretch that lies in one sequence is a piece. Where the stretches need not become much longer for it,
+each sequence begins at the start of a stretch: then no worker fills its pipeline twice.
+
+The number of workers is fixed, so that a captured graph never depends on lengths; the pieces are computed
+on the device, once a step for all layers.
 """
 
 from dataclasses import dataclass
 
 import torch
 
-BLOCK_N = 32
-# A shorter stretch would cost more at the merge than it saves.
-MIN_TILES = 4
 # As many as are resident: 128 threads of 128 registers each.
 PROGRAMS_PER_SM = 4
+# The columns of a piece: its sequence, that one's row of the block tables and context length, the piece's
+# tiles [BEGIN, END), the workers of the sequence's first and last pieces, and, for a worker's first piece,
+# how many pieces the worker has.
+SEQ, ROW, CONTEXT_LEN, BEGIN, END, FIRST_WORKER, LAST_WORKER, NUM_PIECES = range(8)
+NUM_COLUMNS = 8
+# Elements of a tile of keys: 8 KiB of bfloat16.
+_TILE_SIZE = 4096
 
 
 @dataclass(frozen=True)
@@ -23,15 +30,17 @@ class DecodePlan:
     """How one decode step is spread over workers, and the room for the results of its pieces.
 
     Attributes:
-        tile_starts: [max_num_seqs + 1] int32, where each sequence begins on the line of tiles, and its end.
-        first_seqs: [num_workers] int32, the sequence in which each worker's stretch begins.
+        tile_tokens: Tokens of a tile.
+        worker_pieces: [num_workers, NUM_COLUMNS] int32, the piece in which each worker's stretch begins.
+        seq_pieces: [max_num_seqs, NUM_COLUMNS] int32, the first piece of each sequence.
         piece_out: [num_workers + max_num_seqs, H, D] float32, attention within a piece.
         piece_lse: [num_workers + max_num_seqs, H] float32, log2 of the sum of a piece's weights.
         arrivals: [max_num_seqs, G] int32, finished pieces; zero between launches.
     """
 
-    tile_starts: torch.Tensor
-    first_seqs: torch.Tensor
+    tile_tokens: int
+    worker_pieces: torch.Tensor
+    seq_pieces: torch.Tensor
     piece_out: torch.Tensor
     piece_lse: torch.Tensor
     arrivals: torch.Tensor
@@ -58,12 +67,18 @@ def empty_plan(
     num_workers = max(1, (num_programs or _num_programs(device)) // num_kv_heads)
     num_slots = num_workers + max_num_seqs
     return DecodePlan(
-        tile_starts=torch.zeros(max_num_seqs + 1, dtype=torch.int32, device=device),
-        first_seqs=torch.empty(num_workers, dtype=torch.int32, device=device),
+        tile_tokens=tile_tokens(head_dim),
+        worker_pieces=torch.zeros(num_workers, NUM_COLUMNS, dtype=torch.int32, device=device),
+        seq_pieces=torch.zeros(max_num_seqs, NUM_COLUMNS, dtype=torch.int32, device=device),
         piece_out=torch.empty(num_slots, num_heads, head_dim, dtype=torch.float32, device=device),
         piece_lse=torch.empty(num_slots, num_heads, dtype=torch.float32, device=device),
         arrivals=torch.zeros(max_num_seqs, num_kv_heads, dtype=torch.int32, device=device),
     )
+
+
+def tile_tokens(head_dim: int) -> int:
+    """Tokens of a tile, for heads of this size."""
+    return 64 if head_dim <= _TILE_SIZE // 64 else 32
 
 
 def _num_programs(device: torch.device) -> int:

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 import torch
 import triton
 import triton.language as tl
+from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
+
+from tandem_kernels.projection_tiles import has_dependent_launch
 
 LOG2_E = 1.4426950408889634
 
@@ -34,6 +37,7 @@ def prefill_attention(
     assert num_heads % num_kv_heads == 0
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     tile = tile_shape(head_dim, q.dtype, _is_hopper(q.device))
+    is_dependent = has_dependent_launch(q)
     _prefill_attention_kernel[(num_heads, num_tokens // tile.block_m + num_seqs)](
         q,
         k_cache,
@@ -49,9 +53,11 @@ def prefill_attention(
         q.stride(1),
         block_tables.stride(0),
         **kernel_constants(num_heads, num_kv_heads, head_dim, kv_block_size, tile),
+        IS_DEPENDENT=is_dependent,
         num_warps=tile.num_warps,
         num_stages=tile.num_stages,
         maxnreg=tile.max_registers,
+        launch_pdl=is_dependent,
     )
     return out
 
@@ -127,7 +133,11 @@ def _prefill_attention_kernel(
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr,
+    IS_DEPENDENT: tl.constexpr,
 ) -> None:
+    if IS_DEPENDENT:
+        gdc_launch_dependents()
+        gdc_wait()
     # Heads run side by side, so that those of a group share their tiles in L2. The last tiles of the
     # chunks, which see the longest contexts, start first.
     head = tl.program_id(0)

@@ -181,6 +181,7 @@ def prefill_attention(
 
 def plan_decode(
     context_lens: torch.Tensor,  # [B]
+    rows: torch.Tensor,  # [B]
     plan: DecodePlan,
 ) -> DecodePlan:
     """Returns the plan as it is: here the attention is not spread over workers."""

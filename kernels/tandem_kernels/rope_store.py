@@ -3,6 +3,9 @@
 import torch
 import triton
 import triton.language as tl
+from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
+
+from tandem_kernels.projection_tiles import has_dependent_launch
 
 _BLOCK_HEADS = 8
 
@@ -25,11 +28,12 @@ def rope_store(
     num_tokens, num_heads, head_dim = q.shape
     num_kv_heads = k.shape[1]
     grid = (num_tokens, triton.cdiv(num_heads, _BLOCK_HEADS) + triton.cdiv(num_kv_heads, _BLOCK_HEADS))
+    is_dependent = has_dependent_launch(q)
     _rope_store_kernel[grid](
         q, k, v, positions, cos_sin, k_cache, v_cache, slot_mapping,
         q.stride(0), q.stride(1), k.stride(0), k.stride(1), v.stride(0), v.stride(1),
         num_heads, num_kv_heads, head_dim // 2, _BLOCK_HEADS, triton.next_power_of_2(head_dim // 2),
-        num_warps=2,
+        is_dependent, num_warps=2, launch_pdl=is_dependent,
     )  # fmt: skip
 
 
@@ -67,7 +71,11 @@ def _rope_store_kernel(
     NUM_PAIRS: tl.constexpr,
     BLOCK_HEADS: tl.constexpr,
     BLOCK_PAIRS: tl.constexpr,
+    IS_DEPENDENT: tl.constexpr,
 ) -> None:
+    if IS_DEPENDENT:
+        gdc_launch_dependents()
+        gdc_wait()
     token, group = tl.program_id(0).to(tl.int64), tl.program_id(1)
     pairs = tl.arange(0, BLOCK_PAIRS)[None, :]
     angles = cos_sin + tl.load(positions + token).to(tl.int64) * (2 * NUM_PAIRS) + pairs

@@ -3,6 +3,9 @@
 import torch
 import triton
 import triton.language as tl
+from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
+
+from tandem_kernels.projection_tiles import has_dependent_launch
 
 _BLOCK_SIZE = 1024
 
@@ -15,7 +18,10 @@ def silu_mul(
     num_tokens, size = gate_up.shape[0], gate_up.shape[1] // 2
     out = torch.empty(num_tokens, size, dtype=gate_up.dtype, device=gate_up.device)
     grid = (num_tokens, triton.cdiv(size, _BLOCK_SIZE))
-    _silu_mul_kernel[grid](gate_up, out, gate_up.stride(0), size, _BLOCK_SIZE, num_warps=4)
+    is_dependent = has_dependent_launch(gate_up)
+    _silu_mul_kernel[grid](
+        gate_up, out, gate_up.stride(0), size, _BLOCK_SIZE, is_dependent, num_warps=4, launch_pdl=is_dependent
+    )
     return out
 
 
@@ -26,7 +32,11 @@ def _silu_mul_kernel(
     gate_up_stride: int,
     SIZE: tl.constexpr,
     BLOCK_SIZE: tl.constexpr,
+    IS_DEPENDENT: tl.constexpr,
 ) -> None:
+    if IS_DEPENDENT:
+        gdc_launch_dependents()
+        gdc_wait()
     token = tl.program_id(0).to(tl.int64)
     columns = tl.program_id(1) * BLOCK_SIZE + tl.arange(0, BLOCK_SIZE)
     mask = columns < SIZE

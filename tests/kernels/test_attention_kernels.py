@@ -1,6 +1,5 @@
 """The attention kernels against plain attention in float64, over a pool whose other slots hold NaN."""
 
-import bisect
 import itertools
 
 import pytest
@@ -9,8 +8,18 @@ import torch
 from support.attention_cases import PagedSequences, naive_attention
 from support.kernel_checks import assert_close, dtypes, kernel_device, random_tensor
 from tandem_kernels.decode_attention import decode_attention
-from tandem_kernels.decode_plan import BLOCK_N, MIN_TILES, empty_plan
-from tandem_kernels.plan_decode import plan_decode
+from tandem_kernels.decode_plan import (
+    BEGIN,
+    CONTEXT_LEN,
+    END,
+    FIRST_WORKER,
+    LAST_WORKER,
+    NUM_PIECES,
+    ROW,
+    SEQ,
+    empty_plan,
+)
+from tandem_kernels.plan_decode import MAX_LONGER, plan_decode
 from tandem_kernels.prefill_attention import prefill_attention
 
 DEVICE = kernel_device()
@@ -51,7 +60,7 @@ def _tensor(values):
 
 
 def _decode(q, paged, lengths, plan=None):
-    plan = plan or _plan(lengths, None, *q.shape[1:2], paged.k_cache.shape[2], q.shape[2])
+    plan = plan or _plan(lengths, None, q.shape[1], paged.k_cache.shape[2], q.shape[2], rows=paged.rows)
     return decode_attention(q, *paged.cache, _tensor(lengths), q.shape[2] ** -0.5, plan)
 
 
@@ -64,10 +73,10 @@ def _assert_decoded(found, q, paged, lengths):
         assert_close(found[part], expected, q.dtype)
 
 
-def _plan(lengths, num_programs, num_heads, num_kv_heads, head_dim, capacity=None):
+def _plan(lengths, num_programs, num_heads, num_kv_heads, head_dim, rows, capacity=None):
     size = capacity or len(lengths)
     plan = empty_plan(size, num_heads, num_kv_heads, head_dim, DEVICE, num_programs)
-    return plan_decode(_tensor(lengths), plan)
+    return plan_decode(_tensor(lengths), rows, plan)
 
 
 @DTYPES
@@ -83,9 +92,9 @@ def test_decode_of_mixed_lengths(num_heads, num_kv_heads, head_dim, block_size, 
 def test_decode_by_any_number_of_programs(num_programs):
     lengths = [900, 1, 0, 5, 400]
     paged = _paged(lengths, 16, 1, 128, torch.float32)
-    # Wide scores, so that pieces differ much in weight; heads that merge two pieces at a time.
+    # Wide scores, so that pieces differ much in weight; heads that merge four pieces at a time.
     q = 4 * _random(5, 8, 128, dtype=torch.float32)
-    plan = _plan(lengths, num_programs, 8, 1, 128)
+    plan = _plan(lengths, num_programs, 8, 1, 128, paged.rows)
     _assert_decoded(_decode(q, paged, lengths, plan), q, paged, lengths)
 
 
@@ -93,7 +102,7 @@ def test_decode_repeats_bit_for_bit_and_one_plan_serves_all_layers():
     lengths = [1100, 3, 500]
     layers = [_paged(lengths, 16, 1, 64, torch.float16, seed=seed) for seed in (10, 20)]
     q = _random(3, 4, 64, dtype=torch.float16)
-    plan = _plan(lengths, MANY_PROGRAMS, 4, 1, 64)
+    plan = _plan(lengths, MANY_PROGRAMS, 4, 1, 64, layers[0].rows)
     first, second, again = (_decode(q, paged, lengths, plan) for paged in (*layers, layers[0]))
     assert torch.equal(first, again)
     _assert_decoded(first, q, layers[0], lengths)
@@ -106,21 +115,54 @@ def test_a_plan_with_room_to_spare_serves_one_step_after_another():
     for lengths in ([600, 2, 0, 70], [1], [33, 900]):
         paged = _paged(lengths, 16, 2, 16, torch.float32)
         q = _random(len(lengths), 4, 16, dtype=torch.float32)
-        found = _decode(q, paged, lengths, plan_decode(_tensor(lengths), plan))
+        found = _decode(q, paged, lengths, plan_decode(_tensor(lengths), paged.rows, plan))
         _assert_decoded(found, q, paged, lengths)
 
 
+PLANNED_LENGTHS = {
+    "one": [328],
+    "few-equal": [328] * 16,
+    "as-many-as-workers": [384] * 66,
+    "many": [300] * 200,
+    "mixed": [1, 131072, 0, 64, 65, *range(1, 2000, 37)],
+    "nothing": [0, 0],
+}
+
+
 @pytest.mark.parametrize("num_workers", [1, 7, 66, 264])
-def test_the_plan_gives_every_worker_its_first_sequence(num_workers):
-    lengths = [1, 131072, 0, BLOCK_N, BLOCK_N + 1, *range(1, 2000, 37)]
-    plan = _plan(lengths, num_workers, 1, 1, 16, capacity=100)
-    tiles = [max(1, -(-length // BLOCK_N)) for length in lengths]
-    starts = [0, *itertools.accumulate(tiles)]
-    assert plan.tile_starts.tolist()[: len(starts)] == starts
-    stretch = max(MIN_TILES, -(-starts[-1] // num_workers))
-    expected = [bisect.bisect_right(starts, worker * stretch) - 1 for worker in range(num_workers)]
-    working = -(-starts[-1] // stretch)
-    assert plan.first_seqs.tolist()[:working] == expected[:working]
+@pytest.mark.parametrize("lengths", PLANNED_LENGTHS.values(), ids=PLANNED_LENGTHS)
+def test_a_plan_covers_every_tile_once_and_spreads_them_evenly(lengths, num_workers):
+    rows = _tensor(range(1000, 1000 + len(lengths)))
+    plan = _plan(lengths, num_workers, 1, 1, 16, rows, capacity=200)
+    tiles = [max(1, -(-length // plan.tile_tokens)) for length in lengths]
+    by_worker = _pieces(plan)
+    in_order = [piece for pieces in by_worker for piece in pieces]
+    pieces_of = {seq: list(pieces) for seq, pieces in itertools.groupby(in_order, lambda piece: piece[SEQ])}
+    assert list(pieces_of) == list(range(len(lengths)))
+    for seq, pieces in pieces_of.items():
+        assert [piece[BEGIN] for piece in pieces] == [0, *(piece[END] for piece in pieces[:-1])]
+        assert pieces[-1][END] == tiles[seq]
+        workers = {index for index, each in enumerate(by_worker) if each and seq in {p[SEQ] for p in each}}
+        for piece in pieces:
+            assert (piece[ROW], piece[CONTEXT_LEN]) == (1000 + seq, lengths[seq])
+            assert set(range(piece[FIRST_WORKER], piece[LAST_WORKER] + 1)) == workers
+    work = [sum(piece[END] - piece[BEGIN] for piece in pieces) for pieces in by_worker]
+    assert max(work) <= max(2, -(-sum(tiles) // num_workers)) + MAX_LONGER
+
+
+def test_sequences_begin_with_a_worker_where_there_are_enough():
+    for lengths in ([328], [328] * 16, [1000] * 3, [384] * 66):
+        plan = _plan(lengths, 66, 1, 1, 16, _tensor(range(len(lengths))))
+        assert max(map(len, _pieces(plan))) == 1
+
+
+def _pieces(plan):
+    """The pieces of each worker."""
+    by_seq = plan.seq_pieces.tolist()
+    return [
+        [first, *by_seq[first[SEQ] + 1 : first[SEQ] + first[NUM_PIECES]]] if first[NUM_PIECES] > 0 else []
+        for first in plan.worker_pieces.tolist()
+    ]
 
 
 @pytest.mark.parametrize("block_size", [2, 64, 256])
@@ -177,7 +219,7 @@ def test_attention_to_a_long_context_beyond_32_bit_offsets(block_size):
     keys, values = (cache[-count:].flatten(0, 1) for cache in (k_cache, v_cache))
     expected = naive_attention(q, keys, values, length - 1)
     context_lens, scale = _tensor([length]), head_dim**-0.5
-    plan = _plan([length], None, 32, num_kv_heads, head_dim)
+    plan = _plan([length], None, 32, num_kv_heads, head_dim, paged[3])
     found = decode_attention(q, *paged, context_lens, scale, plan)
     assert_close(found, expected, torch.bfloat16)
     found = prefill_attention(q, *paged, _tensor([0, 1]), context_lens, scale)
@@ -192,7 +234,7 @@ def test_a_captured_graph_follows_the_lengths():
     context_lens, plan = _tensor(longest), empty_plan(4, 8, 2, 64, DEVICE)
 
     def step():
-        plan_decode(context_lens, plan)
+        plan_decode(context_lens, paged.rows, plan)
         return decode_attention(q, *paged.cache, context_lens, 0.125, plan)
 
     step()

@@ -13,19 +13,21 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 import tandem_kernels
-from support.kernel_signatures import CASES, KernelCase
+from support.kernel_signatures import CASES, MAX_SHARED_BYTES, KernelCase
 
 if os.environ.get("TRITON_INTERPRET") == "1":
     pytest.skip("the interpreter is on: nothing compiles", allow_module_level=True)
 
 PTXAS = Path(triton.__file__).parent / "backends/nvidia/bin/ptxas"
-MAX_SHARED_BYTES = {80: 166_912, 90: 232_448}  # of one block of threads
 ARCHITECTURES = {80: "sm_80", 90: "sm_90a"}
 REGISTERS_OF_AN_SM = 65_536
 
 
 def _compile(case: KernelCase, capability: int):
-    names = [name for name in case.kernel.arg_names if name not in case.constants]
+    constants = case.constants
+    if "IS_DEPENDENT" in case.kernel.arg_names:
+        constants = {"IS_DEPENDENT": capability >= 90} | constants
+    names = [name for name in case.kernel.arg_names if name not in constants]
     types = dict(zip(names, case.types.split(), strict=True))
     signature = {name: types.get(name, "constexpr") for name in case.kernel.arg_names}
     multiples = {
@@ -34,7 +36,7 @@ def _compile(case: KernelCase, capability: int):
         if signature[name] not in ("constexpr", "fp32") and name not in case.unspecialized
     }
     return triton.compile(
-        ASTSource(case.kernel, signature, case.constants, multiples),
+        ASTSource(case.kernel, signature, constants, multiples),
         target=GPUTarget("cuda", capability, 32),
         options={
             "num_warps": case.num_warps,

@@ -1,29 +1,43 @@
 """What each kernel is compiled for without a GPU: the types and constants of real launches."""
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import torch
 
 from tandem_kernels.decode_attention import (
     MAX_REGISTERS,
+    NUM_STAGES,
+    NUM_WARPS,
     _decode_attention_kernel,
     kernel_constants as decode_constants,
 )
 from tandem_kernels.decode_inputs import _decode_inputs_kernel
+from tandem_kernels.decode_plan import tile_tokens
 from tandem_kernels.embedding import _embedding_kernel
+from tandem_kernels.head_norm_rope_store import _head_norm_rope_store_kernel
+from tandem_kernels.linear import _linear_kernel, kernel_constants as linear_constants
+from tandem_kernels.norm_gate_up_silu import _norm_gate_up_silu_kernel, kernel_constants as gate_up_constants
+from tandem_kernels.norm_qkv_rope_store import _norm_qkv_rope_store_kernel, kernel_constants as qkv_constants
 from tandem_kernels.plan_decode import _plan_kernel
 from tandem_kernels.prefill_attention import (
     _prefill_attention_kernel,
     kernel_constants as prefill_constants,
     tile_shape,
 )
+from tandem_kernels.projection_tiles import BATCH_BUCKETS, MEASURED, Tile, default_tile
 from tandem_kernels.rms_norm import _add_rms_norm_kernel, _rms_norm_kernel
 from tandem_kernels.rope_store import _rope_store_kernel
+from tandem_kernels.sample import MAX_REGISTERS as SAMPLE_REGISTERS, pick_constants, scan_constants
+from tandem_kernels.sample_pick import _pick_kernel
+from tandem_kernels.sample_scan import _scan_kernel
 from tandem_kernels.scatter_words import _scatter_words_kernel
+from tandem_kernels.sequence_state import StateLayout
 from tandem_kernels.silu_mul import _silu_mul_kernel
 from tandem_kernels.softmax import _softmax_kernel
+
+MAX_SHARED_BYTES = {80: 166_912, 90: 232_448}  # of one block of threads
 
 
 @dataclass(frozen=True)
@@ -35,7 +49,7 @@ class KernelCase:
         kernel: The JIT function.
         types: Of its arguments in their order, constants left out: "*bf16 *i64 i32 fp32". Pointers and
             integers are taken to be multiples of 16.
-        constants: The constexpr arguments by name.
+        constants: The constexpr arguments by name. IS_DEPENDENT, where left out, follows the capability.
         num_warps: As launched.
         num_stages: As launched; Triton's default where the launcher gives none.
         unspecialized: Integer arguments that are `do_not_specialize`, so no known multiples.
@@ -70,11 +84,11 @@ def _decode(num_heads: int, num_kv_heads: int, head_dim: int, kv_block_size: int
     return KernelCase(
         name=f"decode-attention-{num_heads}over{num_kv_heads}-d{head_dim}-b{kv_block_size}",
         kernel=_decode_attention_kernel,
-        types="*bf16 *bf16 *bf16 *i32 *i32 *i32 *bf16 *i32 *i32 *fp32 *fp32 *i32 i32 fp32 i32 i32 i32",
-        constants=decode_constants(num_heads, num_kv_heads, head_dim, kv_block_size),
-        num_warps=4,
-        num_stages=5,
-        unspecialized=("num_seqs", "table_stride"),
+        types="*bf16 *bf16 *bf16 *i32 *bf16 *i32 *i32 *fp32 *fp32 *i32 fp32 i32 i32 i32",
+        constants=decode_constants(num_heads, num_kv_heads, head_dim, kv_block_size, tile_tokens(head_dim)),
+        num_warps=NUM_WARPS,
+        num_stages=NUM_STAGES,
+        unspecialized=("table_stride",),
         max_registers=MAX_REGISTERS,
         # A few scalars at 128 registers, for a fourth program on each SM.
         max_spill_bytes=16,
@@ -96,6 +110,83 @@ def _prefill(head_dim: int, kv_block_size: int, capability: int) -> KernelCase:
     )
 
 
+def _linear(size: int, num_rows: int, tile: Tile, capability: int, is_head: bool) -> KernelCase:
+    out = "*fp32" if is_head else "*bf16"
+    # A head's norm is taken on the way by CUDA cores; other projections have none.
+    has_norm = is_head and not tile.has_tensor_cores
+    constants = linear_constants(size, num_rows, tile, has_norm, not is_head, capability >= 90)
+    workspace = "*fp32 *i32" if constants["SPLIT_K"] > 1 else f"{out} {out}"
+    types = f"*bf16 *bf16 *bf16 {out} {workspace} fp32 i32"
+    return _projection(f"linear-{size}-{num_rows}", _linear_kernel, types, constants, tile, capability)
+
+
+def _gate_up(hidden_size: int, size: int, tile: Tile, capability: int) -> KernelCase:
+    constants = gate_up_constants(hidden_size, size, tile, not tile.has_tensor_cores, capability >= 90)
+    types = "*bf16 *bf16 *bf16 *bf16 fp32 i32"
+    name = f"norm-gate-up-silu-{hidden_size}-{size}"
+    return _projection(name, _norm_gate_up_silu_kernel, types, constants, tile, capability)
+
+
+def _qkv(hidden_size: int, heads: tuple[int, int, int], tile: Tile, capability: int) -> KernelCase:
+    has_norm = not tile.has_tensor_cores
+    constants = qkv_constants(hidden_size, heads, tile, has_norm, heads[0] == 14, capability >= 90)
+    types = "*bf16 *bf16 *bf16 *bf16 *i32 *fp32 *bf16 *bf16 *bf16 *i32 fp32 i32"
+    name = f"norm-qkv-rope-store-{hidden_size}-{heads[0]}over{heads[1]}-d{heads[2]}"
+    return _projection(name, _norm_qkv_rope_store_kernel, types, constants, tile, capability)
+
+
+def _projection(
+    name: str, kernel: Any, types: str, constants: dict[str, int], tile: Tile, capability: int
+) -> KernelCase:
+    return KernelCase(
+        name=f"{name}-x{tile.block_m}-{tile.rows}-{tile.block_k}-{tile.num_warps}-{tile.split_k}",
+        kernel=kernel,
+        types=types,
+        constants=constants,
+        num_warps=tile.num_warps,
+        num_stages=tile.num_stages,
+        unspecialized=("num_tokens",),
+        capabilities=(capability,),
+    )
+
+
+def _projections(size: int, num_rows: int, operation: str, heads: tuple[int, int, int]) -> list[KernelCase]:
+    """The tiles of all batches, one case for each that differs."""
+    measured = MEASURED.get((operation, size, num_rows), {})
+    tiles = {Tile(*entry) for entry in measured.values() if entry is not None}
+    if not measured:
+        tiles = {
+            tile for bucket in BATCH_BUCKETS if (tile := default_tile(operation, bucket, num_rows, size))
+        }
+    cases = []
+    for whole, capability in itertools.product(sorted(tiles, key=astuple), (80, 90)):
+        tile = whole.within(MAX_SHARED_BYTES[capability])
+        if operation == "norm_qkv_rope_store":
+            cases.append(_qkv(size, heads, tile, capability))
+        elif operation == "norm_gate_up_silu":
+            cases.append(_gate_up(size, num_rows // 2, tile, capability))
+        else:
+            cases.append(_linear(size, num_rows, tile, capability, operation == "norm_head"))
+    return cases
+
+
+# Columns, rows, operation, heads: Llama-3.2-1B, Llama-3.1-8B, then odd sizes that have no entries.
+_PROJECTIONS = [
+    (2048, 3072, "norm_qkv_rope_store", (32, 8, 64)),
+    (2048, 2048, "linear_residual", (0, 0, 0)),
+    (2048, 16384, "norm_gate_up_silu", (0, 0, 0)),
+    (8192, 2048, "linear_residual", (0, 0, 0)),
+    (2048, 128256, "norm_head", (0, 0, 0)),
+    (4096, 6144, "norm_qkv_rope_store", (32, 8, 128)),
+    (4096, 4096, "linear_residual", (0, 0, 0)),
+    (4096, 28672, "norm_gate_up_silu", (0, 0, 0)),
+    (14336, 4096, "linear_residual", (0, 0, 0)),
+    (4096, 128256, "norm_head", (0, 0, 0)),
+    (896, 1152, "norm_qkv_rope_store", (14, 2, 64)),
+    (112, 96, "linear_residual", (0, 0, 0)),
+    (960, 5120, "norm_gate_up_silu", (0, 0, 0)),
+]
+
 _DECODE_SHAPES = [
     (32, 8, 64),
     (14, 2, 64),
@@ -107,6 +198,27 @@ _DECODE_SHAPES = [
 ]
 
 _ROPE_TYPES = "*bf16 *bf16 *bf16 *i32 *fp32 *bf16 *bf16 *i32 i32 i32 i32 i32 i32 i32"
+
+_SAMPLE_TYPES = "*fp32 *fp32 *i32 *i32 *i32 *i32 *fp32 *i32 *fp32 *fp32 *fp32"
+_STATE_LAYOUT = StateLayout(max_stop_ids=66, max_biases=300, max_blocks=512)
+
+
+def _sample(vocab_size: int) -> list[KernelCase]:
+    return [
+        KernelCase(
+            f"sample-scan-{vocab_size}", _scan_kernel, f"{_SAMPLE_TYPES} i32",
+            scan_constants(vocab_size, _STATE_LAYOUT), num_warps=8,
+            unspecialized=("rows", "positions", "row_size"), max_registers=SAMPLE_REGISTERS,
+        ),
+        KernelCase(
+            f"sample-pick-{vocab_size}", _pick_kernel, f"{_SAMPLE_TYPES} *i32 *i32 i32 i32",
+            pick_constants(vocab_size), num_warps=16,
+            unspecialized=("rows", "positions", "num_tiles", "row_size"), max_registers=SAMPLE_REGISTERS,
+            # Some scalars of the loop over candidates, for a second program on each SM.
+            max_spill_bytes=32,
+        ),
+    ]  # fmt: skip
+
 
 CASES = [
     KernelCase(
@@ -153,10 +265,21 @@ CASES = [
         num_warps=2, unspecialized=("num_seqs", "row_size", "out_stride"),
     ),
     KernelCase(
-        "plan-1024", _plan_kernel, "*i32 *i32 *i32 i32 i32",
-        {"BLOCK_N": 32, "MIN_TILES": 4, "BLOCK_B": 1024, "BLOCK_W": 8},
+        "plan-1024", _plan_kernel, "*i32 *i32 *i32 *i32 i32 i32",
+        {
+            "TILE_TOKENS": 32, "SPLIT_FROM": 3, "SPLIT_BELOW": 16, "MAX_LONGER": 3,
+            "BLOCK_B": 1024, "BLOCK_W": 8,
+        },
         num_warps=4, unspecialized=("num_seqs", "num_workers"),
     ),
+    KernelCase(
+        "head-norm-rope-store-16over8-d128", _head_norm_rope_store_kernel,
+        "*bf16 *bf16 *bf16 *i32 *fp32 *bf16 *bf16 *i32 fp32",
+        {"NUM_HEADS": 16, "NUM_KV_HEADS": 8, "NUM_PAIRS": 64, "BLOCK_PAIRS": 64, "IS_DEPENDENT": True},
+        num_warps=1, capabilities=(90,),
+    ),
+    *(case for projection in _PROJECTIONS for case in _projections(*projection)),
     *(_decode(*shape, kv_block_size) for shape in _DECODE_SHAPES for kv_block_size in (1, 16)),
     *(_prefill(*case) for case in itertools.product((64, 80, 128), (1, 16), (80, 90))),
+    *(case for vocab_size in (32000, 128256, 151936) for case in _sample(vocab_size)),
 ]  # fmt: skip
