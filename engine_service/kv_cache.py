@@ -26,8 +26,8 @@ class KVCache:
         try:
             self.keys = torch.empty(shape, dtype=dtype, device=device)
             self.values = torch.empty(shape, dtype=dtype, device=device)
-        except RuntimeError:
-            if device.type != "cpu":
+        except RuntimeError as error:
+            if device.type == "cuda" and not isinstance(error, torch.OutOfMemoryError):
                 raise
             mib = (num_blocks * bytes_per_block(config, block_size, dtype)) >> 20
             raise ValueError(f"no memory for a KV cache of {mib} MiB; lower --kv-cache-mib") from None

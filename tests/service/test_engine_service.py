@@ -16,6 +16,7 @@ from engine_service.sequence import SequenceSpec
 from support.checkpoints import random_model, save
 from support.local_core import LocalCore
 from support.processes import running_service, wait_until_serving
+from support.python_path import with_support
 from tandem.engine.v1 import engine_pb2 as pb, engine_pb2_grpc
 from tandem.v1 import error_pb2
 
@@ -352,8 +353,7 @@ def test_the_fake_engine_loads_no_torch(checkpoint):
         f"print(LocalCore({str(checkpoint)!r}, fake=True, fake_rate=0.0).generate(SequenceSpec((5, 6), 3)))\n"
         "assert 'torch' not in sys.modules"
     )
-    environment = os.environ | {"PYTHONPATH": "tests"}
     result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False
+        [sys.executable, "-c", code], capture_output=True, text=True, env=with_support(), check=False
     )
     assert (result.stdout.strip(), result.stderr) == ("[5, 6, 5]", "")
