@@ -20,7 +20,7 @@ class MemoryUse:
         self._device = device
         self._parts: dict[str, int] = {}
         self._utilization = utilization
-        self._start_bytes = self._used_bytes()
+        self._start_bytes = self._noted_bytes = self._used_bytes()
 
     @property
     def is_measured(self) -> bool:
@@ -29,8 +29,15 @@ class MemoryUse:
 
     def note(self, part: str) -> None:
         """Counts what was taken since the last note to `part`."""
-        own_bytes = self._used_bytes() - self._start_bytes
-        self._parts[part] = own_bytes - sum(self._parts.values())
+        used_bytes = self._used_bytes()
+        self._parts[part] = used_bytes - self._noted_bytes
+        self._noted_bytes = used_bytes
+
+    def give_back(self) -> None:
+        """Returns what torch keeps for later; it stays counted to the part that took it."""
+        if self.is_measured:
+            torch.cuda.empty_cache()
+        self._noted_bytes = self._used_bytes()
 
     def check_weights(self, num_bytes: int) -> None:
         """Sees that the weights find room.

@@ -85,6 +85,7 @@ def _load(
     is_gpu = device.type == "cuda"
     graphs = GraphedSteps(steps, config.max_num_seqs, config.max_prefill_tokens, is_padded=is_gpu)
     if is_gpu and not config.eager:
+        use.give_back()  # as each capture does
         graphs.capture()
         use.note("graphs")
     use.report()

@@ -6,8 +6,9 @@ import torch
 import triton
 import triton.language as tl
 
+from tandem_kernels.dependent_launch import has_dependent_launch
 from tandem_kernels.norm_input import norm_input
-from tandem_kernels.projection_tiles import Tile, has_dependent_launch
+from tandem_kernels.projection_tiles import Tile
 from tandem_kernels.row_products import await_inputs, row_products
 
 _MAX_PROGRAMS = 1 << 14

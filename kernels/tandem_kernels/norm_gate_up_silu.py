@@ -5,8 +5,9 @@ import torch.nn.functional as F
 import triton
 import triton.language as tl
 
+from tandem_kernels.dependent_launch import has_dependent_launch
 from tandem_kernels.norm_input import norm_input
-from tandem_kernels.projection_tiles import Tile, has_dependent_launch, projection_tile
+from tandem_kernels.projection_tiles import Tile, projection_tile
 from tandem_kernels.rms_norm import rms_norm
 from tandem_kernels.row_products import await_inputs, row_products
 from tandem_kernels.silu_mul import silu_mul

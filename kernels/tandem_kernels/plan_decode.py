@@ -6,7 +6,7 @@ import triton.language as tl
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from tandem_kernels.decode_plan import NUM_COLUMNS, DecodePlan
-from tandem_kernels.projection_tiles import has_dependent_launch
+from tandem_kernels.dependent_launch import has_dependent_launch
 
 # Stretches have two tiles at least, or one where the longest context has this many, but not that many. Below,
 # a merge costs more than the second tile; from there on, the merge of so many pieces does. One sequence on an

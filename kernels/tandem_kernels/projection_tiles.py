@@ -127,13 +127,3 @@ def _tensor_core_tile(operation: str, block_m: int, num_rows: int, size: int) ->
 def _shared_bytes(device: torch.device) -> int:
     """What a program may use on this device."""
     return int(triton.runtime.driver.active.utils.get_device_properties(device.index)["max_shared_mem"])
-
-
-def has_dependent_launch(x: torch.Tensor) -> bool:
-    """Whether kernels on the device of `x` can begin before their predecessors end."""
-    return x.is_cuda and _capability(x.device) >= (9, 0)
-
-
-@functools.cache
-def _capability(device: torch.device) -> tuple[int, int]:
-    return torch.cuda.get_device_capability(device)

@@ -5,7 +5,7 @@ import triton
 import triton.language as tl
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
-from tandem_kernels.projection_tiles import has_dependent_launch
+from tandem_kernels.dependent_launch import has_dependent_launch
 
 _BLOCK_HEADS = 8
 

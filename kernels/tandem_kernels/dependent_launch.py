@@ -1,0 +1,19 @@
+"""Which GPUs begin a kernel before its predecessor ends (programmatic dependent launch).
+
+A kernel that is launched so executes `gdc_wait` before it touches anything that a kernel before it has
+written or still reads. It ends after its predecessor then, so what holds for one predecessor holds for all.
+"""
+
+import functools
+
+import torch
+
+
+def has_dependent_launch(x: torch.Tensor) -> bool:
+    """Whether kernels on the device of `x` can begin before their predecessors end."""
+    return x.is_cuda and _capability(x.device) >= (9, 0)
+
+
+@functools.cache
+def _capability(device: torch.device) -> tuple[int, int]:
+    return torch.cuda.get_device_capability(device)
