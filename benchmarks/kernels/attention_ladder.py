@@ -17,7 +17,7 @@ import torch.nn.functional as F
 import triton
 import triton.language as tl
 
-from benchmarks.kernels.timing import median_us
+from benchmarks.kernels.timing import matmul_rate, median_us, read_bandwidth
 from benchmarks.record import write_result
 from tandem_kernels.decode_attention import decode_attention
 from tandem_kernels.decode_plan import empty_plan
@@ -252,30 +252,6 @@ def _scattered(
     pool = torch.empty_like(in_order)
     pool[blocks] = in_order
     return pool
-
-
-def matmul_rate() -> float:
-    """The ceiling of prefill, in operations per second: a bfloat16 product of 8192 by 8192."""
-    a, b = _random(8192, 8192), _random(8192, 8192)
-    return 2 * 8192**3 / median_us([lambda: a @ b] * 4) * 1e6
-
-
-def read_bandwidth() -> float:
-    """The ceiling of decode, in bytes per second: a read of 2 GiB."""
-    source = torch.randn(1 << 29, device="cuda")
-    sums = torch.empty(source.numel() // 8192, device="cuda")
-    return source.nbytes / median_us([lambda: _read_kernel[sums.shape](source, sums, 8192)] * 4) * 1e6
-
-
-@triton.jit
-def _read_kernel(
-    source: tl.tensor,  # [programs * SIZE]
-    sums: tl.tensor,  # [programs]
-    SIZE: tl.constexpr,  # noqa: N803
-) -> None:
-    program = tl.program_id(0)
-    values = tl.load(source + program.to(tl.int64) * SIZE + tl.arange(0, SIZE))
-    tl.store(sums + program, tl.sum(values, 0))
 
 
 def _random(*shape: int) -> torch.Tensor:

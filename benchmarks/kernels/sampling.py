@@ -14,7 +14,7 @@ from functools import partial
 
 import torch
 
-from benchmarks.kernels.timing import median_us
+from benchmarks.kernels.timing import median_us, read_bandwidth
 from benchmarks.record import write_result
 from tandem_kernels import sample
 from tandem_kernels.sequence_state import Column, StateLayout
@@ -141,12 +141,6 @@ def torch_sample(logits: torch.Tensor, rules: Rules) -> torch.Tensor:
         scaled = torch.empty_like(scaled).scatter_(1, order, values.masked_fill(is_dropped, -math.inf))
     noise = torch.empty_like(scaled).exponential_()
     return (scaled.softmax(-1) / noise).argmax(-1)
-
-
-def read_bandwidth() -> float:
-    """The ceiling, in bytes per second: the sum of 2 GiB."""
-    source = torch.randn(1 << 29, device="cuda")
-    return source.nbytes / median_us([source.sum] * 4) * 1e6
 
 
 if __name__ == "__main__":

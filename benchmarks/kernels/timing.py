@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from tandem_bench.read_kernel import reader
+
 
 def median_us(calls: Sequence[Callable[[], object]], replays: int = 20) -> float:
     """The time of one call, in microseconds: the median over replays of a graph of all of them.
@@ -39,6 +41,12 @@ def copy_bandwidth() -> float:
 
 
 def read_bandwidth() -> float:
-    """The ceiling of what only reads, in bytes per second: a sum of 4 GiB."""
+    """The ceiling of what only reads, in bytes per second: 4 GiB."""
     source = torch.randn(1 << 30, device="cuda")
-    return source.nbytes / median_us([source.sum] * 4) * 1e6
+    return source.nbytes / median_us([reader(source)] * 4) * 1e6
+
+
+def matmul_rate() -> float:
+    """The ceiling of products, in operations per second: a bfloat16 product of 8192 by 8192."""
+    a, b = (torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+    return 2 * 8192**3 / median_us([lambda: a @ b] * 4) * 1e6

@@ -28,6 +28,23 @@ def prefill_attention(
     scale: float,  # 1 / sqrt(D)
 ) -> torch.Tensor:  # [T, H, D]
     """Causal attention of chunks to their whole context, whose keys and values are in the cache."""
+    tile = tile_shape(q.shape[2], q.dtype, _is_hopper(q.device))
+    arguments = (k_cache, v_cache, block_tables, rows, cu_seqlens_q, context_lens)
+    return tiled_prefill_attention(q, *arguments, scale, tile)
+
+
+def tiled_prefill_attention(
+    q: torch.Tensor,  # [T, H, D]
+    k_cache: torch.Tensor,  # [N, S, G, D]
+    v_cache: torch.Tensor,  # [N, S, G, D]
+    block_tables: torch.Tensor,  # [num_rows, max_blocks]
+    rows: torch.Tensor,  # [B]
+    cu_seqlens_q: torch.Tensor,  # [B + 1]
+    context_lens: torch.Tensor,  # [B]
+    scale: float,
+    tile: "TileShape",
+) -> torch.Tensor:  # [T, H, D]
+    """The same, cut as `tile` says."""
     num_tokens, num_heads, head_dim = q.shape
     _, kv_block_size, num_kv_heads, _ = k_cache.shape
     num_seqs = context_lens.shape[0]
@@ -36,7 +53,6 @@ def prefill_attention(
     assert v_cache.is_contiguous()
     assert num_heads % num_kv_heads == 0
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
-    tile = tile_shape(head_dim, q.dtype, _is_hopper(q.device))
     is_dependent = has_dependent_launch(q)
     _prefill_attention_kernel[(num_heads, num_tokens // tile.block_m + num_seqs)](
         q,
