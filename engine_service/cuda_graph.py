@@ -16,8 +16,9 @@ log = logging.getLogger("tandem.core")
 Size = TypeVar("Size", bound=Hashable)
 
 # Prompts up to the last of these run as a graph: there the host would take longer than the device.
-PREFILL_TOKENS = (16, 32, 64, 128, 256, 512)
-PREFILL_CHUNKS = 4
+# (Beside an H200 the host took 0.39 ms for each layer, in which Llama-3.2-1B computes 1,700 tokens.)
+PREFILL_TOKENS = (16, 32, 64, *range(128, 1025, 128))
+PREFILL_CHUNKS = 16
 
 
 class GraphedSteps:

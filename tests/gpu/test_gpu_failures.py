@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from engine_service.cuda_graph import _Graphs
+from engine_service.cuda_graph import PREFILL_TOKENS, _Graphs
 from engine_service.sampling_params import SamplingParams
 from engine_service.sequence import SequenceSpec
 from support.checkpoints import random_model, save
@@ -15,7 +15,7 @@ from support.python_path import with_support
 
 SPEC = SequenceSpec((3, 1, 4, 1, 5), 20, SamplingParams(temperature=0.0))
 FLAGS = {"device": "cuda", "dtype": "float32", "max_num_seqs": 8}
-NUM_GRAPHS = 4 + 6
+NUM_GRAPHS = 4 + len(PREFILL_TOKENS)
 
 
 @pytest.fixture(scope="module")

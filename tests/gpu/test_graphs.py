@@ -3,6 +3,7 @@
 import pytest
 
 from engine_service import upload
+from engine_service.cuda_graph import PREFILL_TOKENS
 from engine_service.sampling_params import SamplingParams
 from engine_service.sequence import FinishReason, SequenceSpec
 from support.checkpoints import random_model, save
@@ -37,7 +38,7 @@ def test_a_core_has_a_graph_for_every_size(checkpoint):
     core = LocalCore(checkpoint, **HALF, max_num_seqs=16)
     graphs = core.core._runner._graphs
     assert sorted(graphs._decode._captured) == [1, 2, 4, 8, 16]
-    assert sorted(shape.num_tokens for shape in graphs._prefill._captured) == [16, 32, 64, 128, 256, 512]
+    assert sorted(shape.num_tokens for shape in graphs._prefill._captured) == list(PREFILL_TOKENS)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -82,12 +82,12 @@ def test_without_a_gpu_nothing_is_padded():
 @pytest.mark.parametrize(
     ("shape", "padded"),
     [
-        pytest.param((1, 1, 0), (16, 4, 4), id="smallest"),
-        pytest.param((16, 4, 4), (16, 4, 4), id="fits"),
-        pytest.param((17, 1, 1), (32, 4, 4), id="one-past"),
-        pytest.param((512, 2, 1), (512, 4, 4), id="largest"),
-        pytest.param((513, 2, 1), (513, 2, 1), id="past-largest"),
-        pytest.param((20, 5, 5), (20, 5, 5), id="one-chunk-too-many"),
+        pytest.param((1, 1, 0), (16, 16, 16), id="smallest"),
+        pytest.param((16, 16, 16), (16, 16, 16), id="fits"),
+        pytest.param((17, 1, 1), (32, 16, 16), id="one-past"),
+        pytest.param((1024, 2, 1), (1024, 16, 16), id="largest"),
+        pytest.param((1025, 2, 1), (1025, 2, 1), id="past-largest"),
+        pytest.param((20, 17, 17), (20, 17, 17), id="one-chunk-too-many"),
         pytest.param((0, 0, 0), (0, 0, 0), id="none"),
     ],
 )
@@ -107,10 +107,11 @@ def test_no_prefill_is_padded_to_more_chunks_than_sequences():
 
 
 SIZES = [16, 8, 4, 2, 1]
-SHAPES = [PrefillShape(tokens, 4, 4) for tokens in (512, 256, 128, 64, 32, 16)]
+SHAPES = [PrefillShape(tokens, 16, 16) for tokens in (*range(1024, 0, -128), 64, 32, 16)]
+NUM_GRAPHS = len(SIZES + SHAPES)
 
 
-@pytest.mark.parametrize("room", [0, 1, 4, 5, 6, 10, 11], ids=lambda room: f"room{room}")
+@pytest.mark.parametrize("room", [0, 1, 4, 5, 6, NUM_GRAPHS - 1, NUM_GRAPHS], ids=lambda room: f"room{room}")
 def test_sizes_without_memory_for_a_graph_run_without_one(monkeypatch, caplog, room):
     replayed = []
     captured = []
@@ -128,8 +129,8 @@ def test_sizes_without_memory_for_a_graph_run_without_one(monkeypatch, caplog, r
     with caplog.at_level(logging.WARNING):
         assert graphs.capture() == room
     assert captured == (SIZES + SHAPES)[:room]
-    words = f"no memory for {11 - room} of 11 graphs"
-    assert (words in caplog.text) == (room < 11)
+    words = f"no memory for {NUM_GRAPHS - room} of {NUM_GRAPHS} graphs"
+    assert (words in caplog.text) == (room < NUM_GRAPHS)
     steps.ran.clear()
     for size in SIZES:
         graphs.decode(size)
