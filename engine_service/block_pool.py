@@ -8,14 +8,15 @@ from hashlib import blake2b
 ROOT_DIGEST = b""
 
 
-def block_digest(parent: bytes, tokens: Sequence[int]) -> bytes:
+def block_digest(parent: bytes, tokens: Sequence[int], images: bytes = b"") -> bytes:
     """The content address of a full block: a hash of all tokens up to and including it.
 
     Args:
         parent: The digest of the block before, ROOT_DIGEST for the first.
         tokens: The block's token ids.
+        images: What `image_ref.content_of` says of it.
     """
-    return blake2b(array("I", tokens).tobytes(), key=parent, digest_size=16).digest()
+    return blake2b(array("I", tokens).tobytes() + images, key=parent, digest_size=16).digest()
 
 
 class BlockPool:

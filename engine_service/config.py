@@ -45,6 +45,12 @@ class EngineConfig:
     )
     eager: bool = flag(False, "run without CUDA graphs")
     num_blocks: int = flag(0, "blocks of the KV cache; 0 takes what kv-cache-mib holds", unit="blocks")
+    image_cache_mib: int = flag(
+        512, "memory on the device of images' features, for a model with vision", unit="MiB"
+    )
+    image_pixels_mib: int = flag(
+        256, "memory on the host of images' pixels; more images at once are refused", unit="MiB"
+    )
     prefix_caching: bool = flag(True, "reuse the KV cache of equal prompt beginnings")
     num_threads: int = flag(0, "CPU threads of the model; 0 takes half of the cores", unit="threads")
     max_message_mib: int = flag(64, "largest message taken from a client", unit="MiB")
@@ -65,7 +71,8 @@ class EngineConfig:
 
 _AT_LEAST_ONE = ("max_num_seqs", "max_prefill_tokens", "kv_block_size", "max_message_mib")
 _AT_LEAST_ZERO = (
-    "context_length", "max_num_waiting", "kv_cache_mib", "num_blocks", "num_threads", "grace_s", "fake_rate",
+    "context_length", "max_num_waiting", "image_cache_mib", "image_pixels_mib",
+    "kv_cache_mib", "num_blocks", "num_threads", "grace_s", "fake_rate",
 )  # fmt: skip
 
 

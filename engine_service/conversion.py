@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from engine_service.config import EngineConfig
 from engine_service.core_messages import EngineInfo
+from engine_service.image_conversion import image_violations, to_image_refs
 from engine_service.plan import Load, StepColumns
 from engine_service.sampling_params import MAX_LOGPROBS, MAX_STOP_TOKEN_IDS, SamplingParams
 from engine_service.sequence import Logprobs, SequenceSpec
@@ -26,6 +27,7 @@ def to_spec(spec: pb.SequenceSpec, info: EngineInfo) -> SequenceSpec:
     _refuse_unsupported(spec)
     sampling = _to_sampling(spec.sampling)
     violations = list(_violations(spec, info)) + sampling.violations(info.vocab_size)
+    violations += image_violations(spec, info)
     if violations:
         raise invalid(*violations)
     return SequenceSpec(
@@ -39,6 +41,7 @@ def to_spec(spec: pb.SequenceSpec, info: EngineInfo) -> SequenceSpec:
         prompt_logprobs=spec.prompt_logprobs if spec.HasField("prompt_logprobs") else None,
         priority=spec.priority,
         timeout_s=spec.timeout_ms / 1000 if spec.HasField("timeout_ms") else None,
+        images=to_image_refs(spec.images),
     )
 
 
@@ -63,6 +66,7 @@ def to_info(info: EngineInfo, config: EngineConfig) -> pb.EngineInfo:
         max_num_waiting=config.max_num_waiting,
         kv_block_size=info.kv_block_size,
         num_blocks=info.num_blocks,
+        has_vision=info.vision is not None,
         epoch=info.epoch,
         device=info.device,
     )
@@ -144,8 +148,6 @@ def _refuse_unsupported(spec: pb.SequenceSpec) -> None:
         raise unsupported("response_format", "constrained answers are not supported by this engine")
     if spec.adapter:
         raise unsupported("adapter", f"{spec.adapter!r}: adapters are not supported by this engine")
-    if spec.images:
-        raise invalid(Violation("images", f"{len(spec.images)} images; this model takes none"))
 
 
 def _violations(spec: pb.SequenceSpec, info: EngineInfo) -> Iterator[Violation]:

@@ -5,7 +5,7 @@ import pickle
 from multiprocessing.connection import Connection
 from typing import Generic, Protocol, TypeVar
 
-from engine_service.core_messages import Command, End, EndSession, Shutdown, StepRecord, Submit
+from engine_service.core_messages import Command, End, EndSession, PutImage, Shutdown, StepRecord, Submit
 from engine_service.plan import Outcome, Plan
 from engine_service.scheduler import Scheduler
 
@@ -61,11 +61,11 @@ class Core(Generic[Launched]):
 
     def _obey_commands(self) -> None:
         """Takes what has arrived; waits for something to do if there is nothing."""
-        is_idle = self._previous is None and not self._scheduler.has_work
-        while not self._is_stopping and self._pipe.poll(None if is_idle else 0):
+        wait_s = self._scheduler.idle_s if self._previous is None else 0.0
+        while not self._is_stopping and self._pipe.poll(wait_s):
             for command in self._pipe.recv():
                 self._obey(command)
-            is_idle = False
+            wait_s = 0.0
 
     def _obey(self, command: Command) -> None:
         match command:
@@ -75,6 +75,8 @@ class Core(Generic[Launched]):
                 self._scheduler.cancel(key)
             case EndSession(session):
                 self._scheduler.cancel_session(session)
+            case PutImage(sha256, pixels):
+                self._scheduler.put_image(sha256, pixels)
             case Shutdown():
                 self._is_stopping = True
 
@@ -105,8 +107,9 @@ class Core(Generic[Launched]):
 
     def _publish(self) -> None:
         columns, load = self._scheduler.take_columns(), self._scheduler.load
+        needed, gone = self._scheduler.take_needed_images(), self._scheduler.take_gone_images()
         # A cancelled sequence leaves no columns, but the load must not stay what it was.
-        if columns or load != self._published_load:
+        if columns or needed or gone or load != self._published_load:
             self._published_load = load
             # Half the time of Connection.send, which prepares for objects that only it can send.
-            self._pipe.send_bytes(pickle.dumps(StepRecord(columns, load), protocol=5))
+            self._pipe.send_bytes(pickle.dumps(StepRecord(columns, load, needed, gone), protocol=5))

@@ -11,9 +11,10 @@ from typing import Any
 from engine_service.block_pool import BlockPool
 from engine_service.config import EngineConfig
 from engine_service.core import Core, Runner
-from engine_service.core_messages import EngineInfo, StartFailed
+from engine_service.core_messages import EngineInfo, StartFailed, VisionInfo
 from engine_service.fake_runner import FakeRunner
-from engine_service.model_config import ModelConfig, read_model_config
+from engine_service.image_store import ImageStore
+from engine_service.model_config import ModelConfig, num_image_slots, read_model_config
 from engine_service.scheduler import Scheduler
 from tandem_service import model_dir
 from tandem_service.logs import set_up_logging
@@ -50,7 +51,7 @@ def build(config: EngineConfig, pipe: Connection) -> tuple[Core[Any], EngineInfo
     model_config = read_model_config(directory)
     eos_ids = model_dir.eos_token_ids(directory)
     make_runner = _fake_runner if config.fake else _model_runner
-    runner, num_blocks, dtype, device = make_runner(config, model_config, directory, eos_ids)
+    runner, num_blocks, num_images, dtype, device = make_runner(config, model_config, directory, eos_ids)
     scheduler = Scheduler(
         BlockPool(num_blocks),
         block_size=config.kv_block_size,
@@ -58,6 +59,7 @@ def build(config: EngineConfig, pipe: Connection) -> tuple[Core[Any], EngineInfo
         max_prefill_tokens=config.max_prefill_tokens,
         eos_ids=eos_ids,
         prefix_caching=config.prefix_caching,
+        images=_image_store(config, model_config, num_images),
     )
     info = EngineInfo(
         model=config.model_name or model_dir.last_part(config.model),
@@ -71,25 +73,39 @@ def build(config: EngineConfig, pipe: Connection) -> tuple[Core[Any], EngineInfo
         kv_block_size=config.kv_block_size,
         num_blocks=num_blocks,
         epoch=f"{os.getpid()}-{secrets.token_hex(4)}",
+        vision=_vision_info(model_config, num_images),
     )
     return Core(scheduler, runner, pipe), info
 
 
+def _image_store(config: EngineConfig, model_config: ModelConfig, num_images: int) -> ImageStore:
+    num_features = model_config.vision.num_features if model_config.vision else 1
+    return ImageStore(num_images, num_features, model_config.vocab_size, config.image_pixels_mib << 20)
+
+
+def _vision_info(model_config: ModelConfig, num_images: int) -> VisionInfo | None:
+    vision = model_config.vision
+    if vision is None:
+        return None
+    return VisionInfo(vision.image_size, vision.num_features, vision.image_token_id, num_images)
+
+
 def _fake_runner(
     config: EngineConfig, model_config: ModelConfig, _directory: Path, eos_ids: tuple[int, ...]
-) -> tuple[Runner[Any], int, str, str]:
+) -> tuple[Runner[Any], int, int, str, str]:
     per_sequence = -(-model_config.context_length // config.kv_block_size)
     num_blocks = config.num_blocks or per_sequence * config.max_num_seqs
-    return FakeRunner(config.fake_rate, eos_ids), num_blocks, model_config.dtype, "fake"
+    num_images = num_image_slots(model_config, config.image_cache_mib << 20, itemsize=4)
+    return FakeRunner(config.fake_rate, eos_ids), num_blocks, num_images, model_config.dtype, "fake"
 
 
 def _model_runner(
     config: EngineConfig, model_config: ModelConfig, directory: Path, eos_ids: tuple[int, ...]
-) -> tuple[Runner[Any], int, str, str]:
+) -> tuple[Runner[Any], int, int, str, str]:
     from engine_service.loading import load_runner  # only here is torch needed
 
     runner = load_runner(config, model_config, directory, len(eos_ids))
-    return runner, runner.num_blocks, runner.dtype, runner.device
+    return runner, runner.num_blocks, runner.num_images, runner.dtype, runner.device
 
 
 def _context_length(config: EngineConfig, model_config: ModelConfig, num_blocks: int) -> int:

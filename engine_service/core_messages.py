@@ -1,6 +1,6 @@
 """What the server process and the core process say to each other over their pipe."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from engine_service.plan import Load, StepColumns
 from engine_service.sequence import SequenceKey, SequenceSpec
@@ -29,11 +29,36 @@ class EndSession:
 
 
 @dataclass(frozen=True, slots=True)
+class PutImage:
+    """To the core: the pixels of an image, uint8 values of [height, width, 3]."""
+
+    sha256: bytes
+    pixels: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Shutdown:
     """To the core: leave the loop."""
 
 
-Command = Submit | End | EndSession | Shutdown
+Command = Submit | End | EndSession | PutImage | Shutdown
+
+
+@dataclass(frozen=True, slots=True)
+class VisionInfo:
+    """What sequences with images must keep to.
+
+    Attributes:
+        image_size: Rows and columns of an image.
+        num_features: Placeholders of an image.
+        image_token_id: Their id.
+        max_images: The most different images of a sequence.
+    """
+
+    image_size: int
+    num_features: int
+    image_token_id: int
+    max_images: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +70,7 @@ class EngineInfo:
         eos_token_ids: Ascending.
         tokenizer_sha256: Empty where the model directory has no tokenizer.json.
         epoch: Differs for every start of the core.
+        vision: None for a model of text only.
     """
 
     model: str
@@ -58,6 +84,7 @@ class EngineInfo:
     kv_block_size: int
     num_blocks: int
     epoch: str
+    vision: VisionInfo | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +96,17 @@ class StartFailed:
 
 @dataclass(frozen=True, slots=True)
 class StepRecord:
-    """To the server: what one step brought, by session, and the load after it."""
+    """To the server: what one step brought, by session, and the load after it.
+
+    Attributes:
+        needed_images: By session, those that its sequences wait for since this step.
+        gone_images: Those that the core no longer has.
+    """
 
     columns: dict[int, StepColumns]
     load: Load
+    needed_images: dict[int, list[bytes]] = field(default_factory=dict)
+    gone_images: list[bytes] = field(default_factory=list)
 
 
 Report = EngineInfo | StartFailed | StepRecord

@@ -12,6 +12,7 @@ from engine_service.core_messages import (
     End,
     EndSession,
     EngineInfo,
+    PutImage,
     Report,
     StartFailed,
     StepRecord,
@@ -45,6 +46,7 @@ class Engine:
         self.load = Load(0, 0, 0, 0)
         self._core: CoreProcess | None = None
         self._sessions: dict[int, ClientSession] = {}
+        self._images: set[bytes] = set()  # those that the core has, as far as it has said
         self._numbers = itertools.count()
         self._is_draining = False
         self._has_no_session = asyncio.Event()
@@ -85,7 +87,7 @@ class Engine:
         """Runs a sequence.
 
         Raises:
-            OverloadedError: The queue is full.
+            OverloadedError: The queue is full, or the memory for pixels.
             UnavailableError: The engine is about to stop.
         """
         self._refuse_if_draining()
@@ -95,6 +97,8 @@ class Engine:
             raise OverloadedError(
                 f"the engine has {num_sequences} sequences, at most {bound}", retry_delay_s=RETRY_DELAY_S
             )
+        if spec.images:
+            self._refuse_images_beyond_memory(spec)
         session.running[number] = spec
         self._send(Submit((session.number, number), spec))
 
@@ -102,6 +106,14 @@ class Engine:
         """Ends a sequence, if it still runs, without a further word about it."""
         if session.running.pop(number, None) is not None:
             self._send(End((session.number, number)))
+
+    def put_image(self, sha256: bytes, pixels: bytes) -> bool:
+        """Leaves an image with the core; returns whether it was there."""
+        was_there = sha256 in self._images
+        if not was_there:
+            self._images.add(sha256)
+            self._send(PutImage(sha256, pixels))
+        return was_there
 
     async def run(self) -> None:
         """Keeps a core running until cancelled, or until the first one fails to start."""
@@ -141,8 +153,12 @@ class Engine:
             case StartFailed(reason):
                 self.start_failure = reason
                 self._changed.set()
-            case StepRecord(columns, load):
+            case StepRecord(columns, load, needed_images, gone_images):
                 self.load = load
+                self._images.difference_update(gone_images, *needed_images.values())
+                for number, images in needed_images.items():
+                    if session := self._sessions.get(number):
+                        session.need_images(images)
                 for number, each in columns.items():
                     if session := self._sessions.get(number):
                         session.add_columns(each)
@@ -150,6 +166,7 @@ class Engine:
     def _on_core_death(self) -> None:
         self.info = None
         self.load = Load(0, 0, 0, 0)
+        self._images.clear()
         self._changed.set()
         for session in self._sessions.values():
             session.running.clear()
@@ -158,6 +175,20 @@ class Engine:
     def _refuse_if_draining(self) -> None:
         if self._is_draining:
             raise UnavailableError("the engine is about to stop")
+
+    def _refuse_images_beyond_memory(self, spec: SequenceSpec) -> None:
+        """The core keeps the pixels of every sequence that has not ended."""
+        vision = self.ready_info().vision
+        assert vision is not None
+        specs = [each for session in self._sessions.values() for each in session.running.values()]
+        images = {image.sha256 for each in specs for image in each.images}
+        count = len(images | {image.sha256 for image in spec.images})
+        bound = (self.config.image_pixels_mib << 20) // (vision.image_size**2 * 3)
+        if images and count > bound:
+            raise OverloadedError(
+                f"the engine's sequences would have {count} images, at most {bound}",
+                retry_delay_s=RETRY_DELAY_S,
+            )
 
     def _send(self, command: Command) -> None:
         if self._core is not None:

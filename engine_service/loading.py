@@ -13,11 +13,13 @@ from engine_service.config import EngineConfig
 from engine_service.cuda_graph import GraphedSteps
 from engine_service.device import check_device, choose_device
 from engine_service.device_memory import MemoryUse
+from engine_service.image_encoder import ImageEncoder
 from engine_service.kv_cache import KVCache, bytes_per_block
-from engine_service.model_config import ModelConfig
+from engine_service.model_config import ModelConfig, num_image_slots
 from engine_service.model_runner import ModelRunner
 from engine_service.model_steps import ModelSteps
 from engine_service.models.decoder import Decoder
+from engine_service.models.llava import Llava
 from engine_service.sampling_params import MAX_LOGIT_BIAS, MAX_STOP_TOKEN_IDS
 from engine_service.sequence_table import SequenceTable
 from engine_service.step_words import PrefillShape
@@ -64,7 +66,10 @@ def _load(
     device: torch.device,
     use: MemoryUse,
 ) -> ModelRunner:
-    model = _load_model(model_config, directory, dtype, device, use)
+    num_images = num_image_slots(model_config, config.image_cache_mib << 20, dtype.itemsize)
+    loaded = _load_model(model_config, directory, dtype, device, use, num_images)
+    model = loaded.language_model if isinstance(loaded, Llava) else loaded
+    images = ImageEncoder(loaded, device) if isinstance(loaded, Llava) else None
     use.note("weights")
     table = _sequence_table(config, model_config, num_eos_ids, device)
     upload = Upload(_num_input_words(config), device)
@@ -79,6 +84,8 @@ def _load(
     if device.type == "cuda":
         # What it takes stays with torch, and is there again whenever a step needs as much.
         _run_largest_prefill(steps_with(0), config)
+        if images:
+            images.run_largest()
         use.note("workspace")
     steps = steps_with(_num_blocks(config, model_config, dtype, use))
     use.note("KV cache")
@@ -89,7 +96,7 @@ def _load(
         graphs.capture()
         use.note("graphs")
     use.report()
-    return ModelRunner(steps, graphs, upload)
+    return ModelRunner(steps, graphs, upload, images)
 
 
 def _dtype(config: EngineConfig, model_config: ModelConfig, device: torch.device) -> torch.dtype:
@@ -111,16 +118,28 @@ def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
 
 
 def _load_model(
-    model_config: ModelConfig, directory: Path, dtype: torch.dtype, device: torch.device, use: MemoryUse
-) -> Decoder:
+    model_config: ModelConfig,
+    directory: Path,
+    dtype: torch.dtype,
+    device: torch.device,
+    use: MemoryUse,
+    num_images: int,
+) -> Decoder | Llava:
+    def make(device: torch.device) -> Decoder | Llava:
+        if model_config.vision is None:
+            return Decoder(model_config, device)
+        return Llava(model_config, device, num_images)
+
     with _default_dtype(dtype):
         if device.type == "cuda":
-            without_memory = Decoder(model_config, torch.device("meta"))
+            without_memory = make(torch.device("meta"))
             use.check_weights(sum(each.nbytes for each in without_memory.parameters()))
-        model = Decoder(model_config, device)
+        model = make(device)
     start_s = time.monotonic()
-    load_weights(directory, model.checkpoint_tensors(), is_tied=model_config.is_tied)
-    num_bytes, seconds = sum(each.nbytes for each in model.parameters()), time.monotonic() - start_s
+    rename = model.checkpoint_name if isinstance(model, Llava) else str
+    tensors = model.checkpoint_tensors()
+    load_weights(directory, tensors, is_tied=model_config.is_tied, rename=rename)
+    num_bytes, seconds = sum(each.nbytes for each in tensors.values()), time.monotonic() - start_s
     log.info(
         "loaded %.2f GB of weights in %.1f s, %.1f GB/s", num_bytes / 1e9, seconds, num_bytes / 1e9 / seconds
     )

@@ -1,9 +1,10 @@
 """What a checkpoint's config.json says, checked against what the engine can serve."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from engine_service.vision_config import VisionConfig, parse_vision_config
 from tandem_service.model_dir import read_json
 
 
@@ -26,6 +27,13 @@ ARCHITECTURES = {
     "Qwen2ForCausalLM": AttentionKind(has_qkv_bias=True),
     "Qwen3ForCausalLM": AttentionKind(has_qk_norm=True),
 }
+LLAVA = "LlavaForConditionalGeneration"
+# What `text_config` leaves out: LlamaConfig's defaults in transformers.
+_LLAMA_DEFAULTS = {
+    "architectures": ["LlamaForCausalLM"], "vocab_size": 32000, "hidden_size": 4096,
+    "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32,
+    "max_position_embeddings": 2048,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -40,12 +48,13 @@ class RopeScaling:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The shape of a decoder-only language model.
+    """The shape of a decoder-only language model, and of the vision tower before it where it has one.
 
     Attributes:
         architecture: The class name in the checkpoint.
         context_length: The most positions.
         dtype: The type of the weights in the checkpoint, for example "bfloat16".
+        vision: The tower; None for a model of text only.
     """
 
     architecture: str
@@ -63,10 +72,11 @@ class ModelConfig:
     context_length: int
     is_tied: bool
     dtype: str
+    vision: VisionConfig | None = None
 
 
 def read_model_config(directory: Path) -> ModelConfig:
-    """Reads config.json.
+    """Reads config.json, and for a model with vision the image processor's files.
 
     Raises:
         ValueError: The file is missing, or a field asks for something the engine cannot serve; the
@@ -77,11 +87,52 @@ def read_model_config(directory: Path) -> ModelConfig:
         raise ValueError(f"{path}: no such file; is this a Hugging Face model directory?")
     raw = read_json(path)
     try:
-        return _parse(raw)
+        return _parse_llava(raw, directory) if raw.get("architectures") == [LLAVA] else _parse(raw)
     except KeyError as error:
         raise ValueError(f"{path}: field {error.args[0]} is missing") from None
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def num_image_slots(config: ModelConfig, num_bytes: int, itemsize: int) -> int:
+    """Images whose projected features fit into `num_bytes`; 0 for a model of text only.
+
+    Raises:
+        ValueError: Not one does.
+    """
+    if config.vision is None:
+        return 0
+    image_bytes = config.vision.num_features * config.hidden_size * itemsize
+    if num_bytes < image_bytes:
+        raise ValueError(
+            f"image_cache_mib={num_bytes >> 20}: the features of one image take {image_bytes / 2**20:.1f} MiB"
+        )
+    return num_bytes // image_bytes
+
+
+def _parse_llava(raw: dict[str, Any], directory: Path) -> ModelConfig:
+    text = raw.get("text_config") or {}
+    if text.get("model_type", "llama") != "llama":
+        raise ValueError(
+            f"text_config.model_type={text['model_type']!r} is not supported; supported: 'llama'"
+        )
+    dtype = raw.get("dtype") or raw.get("torch_dtype") or text.get("dtype") or text.get("torch_dtype")
+    inherited = {
+        "dtype": dtype,
+        "quantization_config": raw.get("quantization_config") or text.get("quantization_config"),
+        "tie_word_embeddings": raw.get("tie_word_embeddings") or text.get("tie_word_embeddings", False),
+    }
+    vision = parse_vision_config(raw, directory)
+    try:
+        config = _parse(_LLAMA_DEFAULTS | text | inherited)
+    except ValueError as error:
+        raise ValueError(f"text_config.{error}") from None
+    if not 0 <= vision.image_token_id < config.vocab_size:
+        raise ValueError(
+            f"image_token_index={vision.image_token_id} is not below text_config.vocab_size="
+            f"{config.vocab_size}"
+        )
+    return replace(config, architecture=LLAVA, vision=vision)
 
 
 def _parse(raw: dict[str, Any]) -> ModelConfig:
@@ -119,7 +170,8 @@ def _parse(raw: dict[str, Any]) -> ModelConfig:
 def _architecture(raw: dict[str, Any]) -> str:
     names = raw.get("architectures") or []
     if len(names) != 1 or names[0] not in ARCHITECTURES:
-        raise ValueError(f"architectures={names} is not supported; supported are {sorted(ARCHITECTURES)}")
+        supported = sorted([*ARCHITECTURES, LLAVA])
+        raise ValueError(f"architectures={names} is not supported; supported are {supported}")
     return str(names[0])
 
 

@@ -6,6 +6,7 @@ import torch
 
 from engine_service.cuda_graph import GraphedSteps
 from engine_service.device import check_device
+from engine_service.image_encoder import ImageEncoder
 from engine_service.log_probabilities import log_probabilities, to_logprobs
 from engine_service.model_steps import Drawn, ModelSteps
 from engine_service.plan import Outcome, Plan, PrefillChunk
@@ -37,19 +38,27 @@ class Launched:
 class ModelRunner:
     """A model, its KV cache and the state of its running sequences."""
 
-    def __init__(self, steps: ModelSteps, graphs: GraphedSteps, upload: Upload) -> None:
-        """`graphs` are those of `steps`, whose input is `upload`."""
+    def __init__(
+        self, steps: ModelSteps, graphs: GraphedSteps, upload: Upload, images: ImageEncoder | None = None
+    ) -> None:
+        """`graphs` are those of `steps`, whose input is `upload`; `images` for a model with vision."""
         self._model = steps.model
         self._cache = steps.cache
         self._table = steps.table
         self._graphs = graphs
         self._upload = upload
+        self._images = images
         self._device = upload.words.device
 
     @property
     def num_blocks(self) -> int:
         """Blocks of the KV cache."""
         return self._cache.num_blocks
+
+    @property
+    def num_images(self) -> int:
+        """Images whose features have a place; 0 for a model of text only."""
+        return self._images.num_images if self._images else 0
 
     @property
     def dtype(self) -> str:
@@ -63,9 +72,14 @@ class ModelRunner:
 
     @torch.inference_mode()
     def launch(self, plan: Plan) -> Launched:
-        """Starts the prefill chunks, then the decoding sequences; on a GPU returns before they are done."""
+        """Starts the images that chunks need, the chunks, then the decoding sequences; on a GPU returns
+        before they are done.
+        """
         shape = self._graphs.prefill_shape(PrefillShape.of(plan.prefills))
         self._send_inputs(plan, shape)
+        if plan.images:
+            assert self._images is not None
+            self._images.encode(plan.images)
         launched = Launched(Readback(self._device))
         if plan.prefills:
             drawn = self._graphs.prefill(shape)

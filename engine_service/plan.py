@@ -6,6 +6,35 @@ from engine_service.sequence import FinishReason, Logprobs, Sequence
 
 
 @dataclass(frozen=True, slots=True)
+class ImageWork:
+    """An image whose features are to be computed before the step's prefill.
+
+    Attributes:
+        slot: Where its features go.
+        pixels: uint8 values, [height, width, 3].
+    """
+
+    sha256: bytes
+    slot: int
+    pixels: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureRun:
+    """Tokens of a chunk that are features of an image.
+
+    Attributes:
+        begin: The first one's place in the chunk.
+        end: The place behind the last one.
+        row: The row of the embedding table for the first one; those of the others follow.
+    """
+
+    begin: int
+    end: int
+    row: int
+
+
+@dataclass(frozen=True, slots=True)
 class PrefillChunk:
     """Known tokens of one sequence to run through the model.
 
@@ -14,6 +43,7 @@ class PrefillChunk:
         length: Number of tokens.
         is_first: Whether the sequence has just been given its row and blocks.
         is_last: Whether a token is drawn after it.
+        features: The tokens that are not looked up by their ids.
     """
 
     sequence: Sequence
@@ -21,6 +51,7 @@ class PrefillChunk:
     length: int
     is_first: bool
     is_last: bool
+    features: tuple[FeatureRun, ...] = ()
 
 
 @dataclass(slots=True)
@@ -29,12 +60,14 @@ class Plan:
 
     Attributes:
         grown: Those of `decodes` whose last block is new.
+        images: What the chunks need of images that were not computed before.
     """
 
     step: int
     prefills: list[PrefillChunk]
     decodes: list[Sequence]
     grown: list[Sequence] = field(default_factory=list)
+    images: list[ImageWork] = field(default_factory=list)
 
     @property
     def is_empty(self) -> bool:

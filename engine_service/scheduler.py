@@ -11,6 +11,9 @@ from bisect import insort
 from collections.abc import Callable, Sequence as Items
 
 from engine_service.block_pool import ROOT_DIGEST, BlockPool, block_digest
+from engine_service.image_ref import content_of
+from engine_service.image_store import ImageStore
+from engine_service.image_waiters import ImageWaiters
 from engine_service.plan import Load, Outcome, Plan, PrefillChunk, Started, StepColumns
 from engine_service.sequence import FinishReason, Logprobs, Sequence, SequenceKey, SequenceSpec, State
 
@@ -31,6 +34,7 @@ class Scheduler:
         max_prefill_tokens: int,
         eos_ids: Items[int] = (),
         prefix_caching: bool = True,
+        images: ImageStore | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """An idle scheduler.
@@ -42,6 +46,7 @@ class Scheduler:
             max_prefill_tokens: Prompt tokens of one step; every decoding sequence adds one more.
             eos_ids: End-of-sequence ids of the model.
             prefix_caching: Whether known blocks are shared.
+            images: Where images are, for a model with vision.
             clock: Seconds, for deadlines and timings.
         """
         self._pool = pool
@@ -49,6 +54,8 @@ class Scheduler:
         self._max_prefill_tokens = max_prefill_tokens
         self._eos_ids = eos_ids
         self._prefix_caching = prefix_caching
+        self._images = images or ImageStore(0, 1, 0, 0)
+        self._waiters = ImageWaiters()
         self._clock = clock
         self._sequences: dict[SequenceKey, Sequence] = {}
         self._waiting: list[tuple[tuple[int, int], Sequence]] = []
@@ -68,9 +75,20 @@ class Scheduler:
         sequence = Sequence(key, spec, self._num_arrived, self._clock(), self._eos_ids)
         self._num_arrived += 1
         self._sequences[key] = sequence
+        self._images.hold(spec.images)
         self._enqueue(sequence)
         if sequence.deadline_s is not None:
             heapq.heappush(self._deadlines, (sequence.deadline_s, key))
+
+    def put_image(self, sha256: bytes, pixels: bytes) -> None:
+        """Takes the pixels of an image; sequences that waited for nothing else are queued."""
+        self._images.put(sha256, pixels)
+        for sequence in self._waiters.arrived(sha256):
+            if missing := self._missing(sequence):
+                self._waiters.add(sequence, missing)
+            else:
+                self._leave(sequence)
+                self._enqueue(sequence)
 
     def cancel(self, key: SequenceKey) -> None:
         """Ends a sequence and frees its blocks, without a word to its client; unknown keys are ignored."""
@@ -89,7 +107,7 @@ class Scheduler:
         prefills = self._continue_prefills(self._max_prefill_tokens)
         prefills += self._admit(self._max_prefill_tokens - sum(chunk.length for chunk in prefills))
         self._step += 1
-        return Plan(self._step, prefills, decodes, grown)
+        return Plan(self._step, prefills, decodes, grown, self._images.take_work())
 
     def update(self, plan: Plan, outcome: Outcome) -> None:
         """Takes in the tokens of a step."""
@@ -101,8 +119,10 @@ class Scheduler:
                 self._append(plan.step, sequence, token, place, outcome)
 
     def fail(self, plan: Plan) -> None:
-        """Ends the sequences of a step that broke."""
-        for sequence in {chunk.sequence for chunk in plan.prefills} | set(plan.decodes):
+        """Ends the sequences of a step that broke, and those that count on its images alone."""
+        self._images.fail(plan.images)
+        blind = {each for each in self._prefilling if not self._images.has_all(each.pinned)}
+        for sequence in {chunk.sequence for chunk in plan.prefills} | set(plan.decodes) | blind:
             if sequence.state is not State.FINISHED:
                 self._pool.forget(sequence.blocks)
                 self._finish(sequence, FinishReason.ERROR)
@@ -112,10 +132,25 @@ class Scheduler:
         columns, self._columns = self._columns, {}
         return columns
 
+    def take_needed_images(self) -> dict[int, list[bytes]]:
+        """The images that each session is to be asked for since the last call, by session."""
+        return self._waiters.take_needed()
+
+    def take_gone_images(self) -> list[bytes]:
+        """The images that are not there any more since the last call."""
+        return self._images.take_gone()
+
     @property
     def has_work(self) -> bool:
         """Whether any sequence is unfinished."""
         return bool(self._sequences)
+
+    @property
+    def idle_s(self) -> float | None:
+        """Seconds in which there is nothing to schedule, without new commands; None for ever."""
+        if len(self._sequences) > self._waiters.num_sequences:
+            return 0.0
+        return max(0.0, self._deadlines[0][0] - self._clock()) if self._deadlines else None
 
     @property
     def load(self) -> Load:
@@ -127,7 +162,9 @@ class Scheduler:
         """Asserts the invariants of blocks, rows and queues."""
         running = self._prefilling + self._decoding
         self._pool.check(sequence.blocks for sequence in self._sequences.values())
+        self._images.check()
         assert all(not s.blocks for s in self._sequences.values() if s.state is State.WAITING)
+        assert all(not s.pinned for s in self._sequences.values() if s.state is not State.PREFILLING)
         assert len(running) + self._num_waiting == len(self._sequences)
         rows = [sequence.row for sequence in running]
         assert len({*rows, *self._free_rows}) == len(rows) + len(self._free_rows)
@@ -189,16 +226,20 @@ class Scheduler:
     def _give_blocks(self, sequence: Sequence) -> bool:
         """Gives a waiting sequence blocks for all its known tokens; False if there are too few."""
         shared = self._find_prefix(sequence)
+        num_computed = len(shared) * self._block_size
         count = -(-len(sequence.tokens) // self._block_size) - len(shared)
         available = self._pool.num_free - self._pool.num_free_among(shared)
         # Each decoding sequence may soon need a block; do not take what would be taken back at once.
         reserve = -(-len(self._decoding) // self._block_size)
         if count + reserve > available:
             return False
+        ahead = [image for image in sequence.spec.images if image.end > num_computed]
+        if not self._images.pin(ahead):
+            return False
+        sequence.pinned = ahead
         self._pool.hold(shared)
         sequence.blocks = shared + self._pool.take(count)
-        sequence.num_computed = sequence.num_registered = len(shared)
-        sequence.num_computed *= self._block_size
+        sequence.num_computed, sequence.num_registered = num_computed, len(shared)
         if not sequence.is_started:
             sequence.num_cached = sequence.num_computed
         return True
@@ -216,7 +257,8 @@ class Scheduler:
         while len(digests) < count:
             start = len(digests) * size
             parent = digests[-1] if digests else ROOT_DIGEST
-            digests.append(block_digest(parent, sequence.tokens[start : start + size]))
+            pictures = content_of(sequence.spec.images, start, start + size)
+            digests.append(block_digest(parent, sequence.tokens[start : start + size], pictures))
         return digests
 
     def _next_chunk(self, sequence: Sequence, budget: int, *, is_first: bool) -> PrefillChunk:
@@ -224,7 +266,9 @@ class Scheduler:
         length = min(budget, len(sequence.tokens) - start)
         sequence.num_computed += length
         is_last = sequence.num_computed == len(sequence.tokens)
+        features = self._images.runs(sequence.pinned, start, start + length)
         if is_last:
+            self._unpin(sequence)
             sequence.num_in_flight += 1
             sequence.state = State.DECODING
             self._prefilling.remove(sequence)
@@ -232,7 +276,7 @@ class Scheduler:
         # The step's keys and values are stored before any attention reads them, so even a sequence
         # of the same step may share these blocks.
         self._register_full_blocks(sequence)
-        return PrefillChunk(sequence, start, length, is_first, is_last)
+        return PrefillChunk(sequence, start, length, is_first, is_last, features)
 
     def _append(self, step: int, sequence: Sequence, token: int, place: int, outcome: Outcome) -> None:
         session, number = sequence.key
@@ -286,14 +330,17 @@ class Scheduler:
 
     def _remove(self, sequence: Sequence) -> None:
         self._leave(sequence)
+        self._images.release(sequence.spec.images)
         sequence.state = State.FINISHED
         del self._sequences[sequence.key]
 
     def _leave(self, sequence: Sequence) -> None:
         """Takes a sequence out of its queue; its blocks and row are free."""
-        if sequence.state is State.WAITING:
+        if sequence.state in (State.WAITING, State.LACKING):
             self._num_waiting -= 1
+            self._waiters.remove(sequence)
             return  # its heap entry is skipped when it comes up
+        self._unpin(sequence)
         (self._prefilling if sequence.state is State.PREFILLING else self._decoding).remove(sequence)
         self._pool.release(sequence.blocks)
         self._free_rows.append(sequence.row)
@@ -301,19 +348,38 @@ class Scheduler:
 
     def _preempt(self, sequence: Sequence) -> None:
         self._leave(sequence)
-        sequence.state = State.WAITING
         sequence.num_computed = sequence.num_registered = 0
         self._enqueue(sequence)
         self.num_preemptions += 1
 
     def _enqueue(self, sequence: Sequence) -> None:
-        heapq.heappush(self._waiting, (sequence.order, sequence))
+        """Puts a sequence into the queue, or beside it while images are missing."""
         self._num_waiting += 1
+        if missing := self._missing(sequence):
+            sequence.state = State.LACKING
+            self._waiters.add(sequence, missing)
+        else:
+            sequence.state = State.WAITING
+            heapq.heappush(self._waiting, (sequence.order, sequence))
+
+    def _missing(self, sequence: Sequence) -> list[bytes]:
+        return [each.sha256 for each in sequence.spec.images if not self._images.has(each.sha256)]
+
+    def _unpin(self, sequence: Sequence) -> None:
+        self._images.unpin(sequence.pinned)
+        sequence.pinned = []
 
     def _peek_waiting(self) -> Sequence | None:
-        while self._waiting and self._waiting[0][1].state is not State.WAITING:
+        """The first in order that can begin."""
+        while self._waiting:
+            sequence = self._waiting[0][1]
+            if sequence.state is State.WAITING and not self._missing(sequence):
+                return sequence
             heapq.heappop(self._waiting)
-        return self._waiting[0][1] if self._waiting else None
+            if sequence.state is State.WAITING:  # its features gave way while it waited
+                self._leave(sequence)
+                self._enqueue(sequence)
+        return None
 
     def _end_late(self) -> None:
         if not self._deadlines:

@@ -4,6 +4,7 @@ from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 
+from engine_service.image_ref import ImageRef
 from engine_service.sampling_params import SamplingParams
 
 SequenceKey = tuple[int, int]  # session, and the number that the session's client chose
@@ -24,6 +25,7 @@ class FinishReason(IntEnum):
 class State(Enum):
     """Where a sequence is."""
 
+    LACKING = "lacking"  # waits for an image
     WAITING = "waiting"
     PREFILLING = "prefilling"
     DECODING = "decoding"
@@ -44,6 +46,7 @@ class SequenceSpec:
         prompt_logprobs: The same for the prompt.
         priority: Higher runs first.
         timeout_s: Seconds until nobody wants the answer; None for no deadline.
+        images: What placeholders in the prompt stand for, in order, without overlaps.
     """
 
     token_ids: tuple[int, ...]
@@ -56,6 +59,7 @@ class SequenceSpec:
     prompt_logprobs: int | None = None
     priority: int = 0
     timeout_s: float | None = None
+    images: tuple[ImageRef, ...] = ()
 
 
 @dataclass
@@ -93,6 +97,7 @@ class Sequence:
         num_registered: Leading blocks that the prefix cache knows.
         blocks: The block table.
         digests: Content addresses of leading blocks, as far as they were needed.
+        pinned: Images whose features its prefill needs.
         row: The row in the device's state table; -1 without one.
         order: Sorts sequences by priority, then arrival.
     """
@@ -111,6 +116,7 @@ class Sequence:
         "num_prompt",
         "num_registered",
         "order",
+        "pinned",
         "prompt_logprobs",
         "row",
         "spec",
@@ -137,6 +143,7 @@ class Sequence:
         self.num_registered = 0
         self.digests: list[bytes] = []
         self.blocks: list[int] = []
+        self.pinned: list[ImageRef] = []
         self.row = -1
         self.order = (-spec.priority, arrival)
         self.arrival_s = now_s

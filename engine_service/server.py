@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Coroutine
 
 import grpc
 
-from engine_service import conversion
+from engine_service import conversion, image_conversion
 from engine_service.config import EngineConfig
 from engine_service.core_messages import EngineInfo
 from engine_service.engine import Engine
@@ -62,6 +62,8 @@ class EngineServicer(engine_pb2_grpc.EngineServicer):
             session.close()
             while not session.is_done:
                 frames = await session.take_frames()
+                if frames.needed_images:
+                    raise image_conversion.missing_images(request.spec, frames.needed_images)
                 if frames.columns is not None:
                     yield conversion.to_generate_response(frames.columns)
                 if frames.error is not None:
@@ -72,8 +74,10 @@ class EngineServicer(engine_pb2_grpc.EngineServicer):
         request: pb.PutImageRequest,
         context: "grpc.aio.ServicerContext[pb.PutImageRequest, pb.PutImageResponse]",
     ) -> pb.PutImageResponse:
-        """Refuses: no model of this engine takes images."""
-        raise invalid(Violation("pixels", f"{self._engine.ready_info().model} takes no images"))
+        """Leaves pixels with the core, unless it has them."""
+        image_conversion.check_image(request, self._engine.ready_info())
+        was_cached = self._engine.put_image(request.sha256, request.pixels)
+        return pb.PutImageResponse(was_cached=was_cached)
 
     async def GetEngineInfo(  # noqa: N802
         self,
@@ -200,6 +204,7 @@ def _responses(frames: Frames) -> list[pb.SessionResponse]:
     if frames.error is not None:
         raise frames.error
     responses = [conversion.to_rejected(*each) for each in frames.rejected]
+    responses += [pb.SessionResponse(need_image=pb.NeedImage(sha256=each)) for each in frames.needed_images]
     if frames.columns is not None:
         responses.append(pb.SessionResponse(step=conversion.to_step(frames.columns)))
     return responses

@@ -14,12 +14,14 @@ class Frames:
 
     columns: StepColumns | None = None
     rejected: list[tuple[int, ServiceError]] = field(default_factory=list)
+    needed_images: list[bytes] = field(default_factory=list)
     error: ServiceError | None = None
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing waits."""
-        return self.columns is None and not self.rejected and self.error is None
+        has_some = self.rejected or self.needed_images
+        return self.columns is None and not has_some and self.error is None
 
 
 class ClientSession:
@@ -55,6 +57,11 @@ class ClientSession:
     def reject(self, sequence: int, error: ServiceError) -> None:
         """Tells the client that a sequence was not taken up."""
         self._frames.rejected.append((sequence, error))
+        self._arrived.set()
+
+    def need_images(self, images: list[bytes]) -> None:
+        """Tells the client that sequences wait for images, by their SHA-256."""
+        self._frames.needed_images += images
         self._arrived.set()
 
     def fail(self, error: ServiceError) -> None:

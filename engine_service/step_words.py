@@ -67,11 +67,15 @@ def step_words(plan: Plan, shape: PrefillShape, scratch_row: int) -> array[int]:
 
 def _chunk_words(chunks: Items[PrefillChunk], shape: PrefillShape, scratch_row: int) -> array[int]:
     """Where chunks begin in the batch, their first positions, rows and context lengths; ends, rows and
-    positions of those that draw; the token ids.
+    positions of those that draw; the token ids, or whichever rows of the embedding table tokens take.
     """
     token_ids, begins = array(WORD), [0]
     for chunk in chunks:
         token_ids.extend(chunk.sequence.tokens[chunk.start : chunk.start + chunk.length])
+        for run in chunk.features:
+            place = begins[-1] + run.begin
+            rows = range(run.row, run.row + run.end - run.begin)
+            token_ids[place : place + len(rows)] = array(WORD, rows)
         begins.append(len(token_ids))
     last = [(end - 1, chunk) for end, chunk in zip(begins[1:], chunks, strict=True) if chunk.is_last]
     columns = (

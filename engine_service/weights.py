@@ -1,7 +1,7 @@
 """Weights from Hugging Face safetensors files into a model's fused parameters."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
@@ -17,13 +17,19 @@ NUM_THREADS = 8
 
 
 def load_weights(
-    directory: Path, tensors: dict[str, torch.Tensor], *, is_tied: bool, show_progress: bool = True
+    directory: Path,
+    tensors: dict[str, torch.Tensor],
+    *,
+    is_tied: bool,
+    rename: Callable[[str], str | None] = str,
+    show_progress: bool = True,
 ) -> None:
     """Fills every tensor from the checkpoint, converting its type.
 
     Args:
         directory: Holds model.safetensors, or model.safetensors.index.json and the files it names.
         tensors: Where each tensor of the checkpoint goes, by its name there.
+        rename: Turns a name in the checkpoint into one of `tensors`; None skips the tensor.
         is_tied: Whether the output head is the embedding, so that the checkpoint need not have it.
         show_progress: Whether a bar is drawn on standard error.
 
@@ -41,12 +47,13 @@ def load_weights(
         ThreadPoolExecutor(NUM_THREADS, initializer=_use_own_stream if is_gpu else None) as pool,
     ):
         copies = []
-        for path, name, loaded in _read_all(directory):
-            if name.endswith(IGNORED_SUFFIX) or (is_tied and name == TIED_HEAD):
+        for path, stored_name, loaded in _read_all(directory):
+            name = rename(stored_name)
+            if stored_name.endswith(IGNORED_SUFFIX) or name is None or (is_tied and name == TIED_HEAD):
                 continue
             if name not in wanted:
-                raise ValueError(f"{path}: tensor {name} does not belong to this architecture")
-            _check(path, name, loaded, wanted[name])
+                raise ValueError(f"{path}: tensor {stored_name} does not belong to this architecture")
+            _check(path, stored_name, loaded, wanted[name])
             copies.append(pool.submit(_copy, loaded, wanted[name]))
             missing.discard(name)
         for copy in as_completed(copies):

@@ -53,6 +53,10 @@ class MismatchError(ServiceError):
     """The two services do not belong together."""
 
 
+class NotFoundError(ServiceError):
+    """The request names something that is not there, or no more."""
+
+
 class OverloadedError(ServiceError):
     """More work than the queue holds."""
 

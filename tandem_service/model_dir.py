@@ -98,9 +98,12 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def eos_token_ids(directory: Path) -> tuple[int, ...]:
-    """The end-of-sequence ids of a model: of generation_config.json, else of config.json; ascending."""
-    for name in ("generation_config.json", "config.json"):
-        value = read_json(directory / name).get("eos_token_id")
+    """The end-of-sequence ids of a model: of generation_config.json, else of config.json, where a model with
+    vision may have them in its `text_config`; ascending.
+    """
+    config = read_json(directory / "config.json")
+    for raw in (read_json(directory / "generation_config.json"), config, config.get("text_config") or {}):
+        value = raw.get("eos_token_id")
         if value is not None:
             return tuple(sorted({value} if isinstance(value, int) else set(value)))
     return ()

@@ -20,6 +20,21 @@ class TokenizerServiceConfig:
     )
     encode_threads: int = flag(2, "Threads that encode long prompts.", unit="threads")
     max_request_bytes: int = flag(16 * 1024 * 1024, "Largest request message.", unit="bytes")
+    max_images: int = flag(16, "Images of one request.", unit="images")
+    max_image_bytes: int = flag(10 * 1024 * 1024, "Largest image file.", unit="bytes")
+    max_image_pixels: int = flag(
+        32 * 1024 * 1024, "Largest image, width times height; checked before decoding.", unit="pixels"
+    )
+    max_image_side: int = flag(32 * 1024, "Longest side of an image.", unit="pixels")
+    image_threads: int = flag(2, "Threads that decode and resize images.", unit="threads")
+    image_cache_bytes: int = flag(
+        256 * 1024 * 1024, "Preprocessed images that one worker keeps, to be named by hash.", unit="bytes"
+    )
+    image_memory_bytes: int = flag(
+        1024 * 1024 * 1024,
+        "Files that wait and preprocessed images of running requests and by hash, of one worker.",
+        unit="bytes",
+    )
     max_requests: int = flag(4096, "Requests that one worker runs at once.", unit="requests")
     max_requests_per_stream: int = flag(
         1024, "Requests that one GenerateMany stream runs at once.", unit="requests"
@@ -45,9 +60,21 @@ class TokenizerServiceConfig:
             "max_requests",
             "max_requests_per_stream",
             "max_stop_string_chars",
+            "max_image_bytes",
+            "max_image_pixels",
+            "max_image_side",
+            "image_threads",
+            "image_memory_bytes",
         ):
             self._require_at_least(name, 1)
-        for name in ("max_stop_strings", "max_stop_token_ids", "grace_s", "engine_timeout_s"):
+        for name in (
+            "max_stop_strings",
+            "max_stop_token_ids",
+            "max_images",
+            "image_cache_bytes",
+            "grace_s",
+            "engine_timeout_s",
+        ):
             self._require_at_least(name, 0)
         for name in ("listen", "engine", "model"):
             if not getattr(self, name):
@@ -82,6 +109,7 @@ class Limits:
         max_stop_string_chars: Characters of one stop string.
         max_stop_token_ids: Stop token ids.
         max_request_bytes: Bytes of the message.
+        max_images: Images.
         max_n: Answers to one prompt.
         max_logprobs: Candidates of one log-probability entry.
         max_logit_bias: Entries of logit_bias.
@@ -92,6 +120,7 @@ class Limits:
     max_stop_string_chars: int
     max_stop_token_ids: int
     max_request_bytes: int
+    max_images: int = 0
     max_n: int = 64
     max_logprobs: int = 20
     max_logit_bias: int = 300
@@ -105,4 +134,5 @@ def limits_of(config: TokenizerServiceConfig) -> Limits:
         max_stop_string_chars=config.max_stop_string_chars,
         max_stop_token_ids=config.max_stop_token_ids,
         max_request_bytes=config.max_request_bytes,
+        max_images=config.max_images,
     )

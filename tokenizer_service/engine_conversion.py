@@ -9,6 +9,7 @@ from tandem_service.model_dir import Fingerprint
 from tokenizer_service.engine_info import EngineInfo, SequenceSpec
 from tokenizer_service.engine_sequence import EngineSequence, LogprobRow, SequenceStart
 from tokenizer_service.events import FinishReason
+from tokenizer_service.pixels import Pixels
 
 PROTOCOL_VERSION = 1
 _MAX_TIMEOUT_MS = 2**32 - 1
@@ -34,6 +35,7 @@ def from_info(info: engine_pb2.EngineInfo) -> EngineInfo:
         context_length=info.context_length,
         vocab_size=info.fingerprint.vocab_size,
         epoch=info.epoch,
+        has_vision=info.has_vision,
     )
 
 
@@ -42,6 +44,10 @@ def to_spec(spec: SequenceSpec) -> engine_pb2.SequenceSpec:
     sampling = spec.sampling
     return engine_pb2.SequenceSpec(
         token_ids=spec.token_ids,
+        images=[
+            engine_pb2.ImageRange(sha256=each.pixels.sha256, start=each.start, length=each.length)
+            for each in spec.images
+        ],
         sampling=common_pb2.Sampling(
             temperature=sampling.temperature,
             top_p=sampling.top_p,
@@ -60,6 +66,13 @@ def to_spec(spec: SequenceSpec) -> engine_pb2.SequenceSpec:
         logprobs=spec.logprobs,
         prompt_logprobs=spec.prompt_logprobs,
         priority=spec.priority,
+    )
+
+
+def to_put_image(pixels: Pixels) -> engine_pb2.PutImageRequest:
+    """The message that leaves an image with the engine."""
+    return engine_pb2.PutImageRequest(
+        sha256=pixels.sha256, height=pixels.height, width=pixels.width, pixels=pixels.data
     )
 
 

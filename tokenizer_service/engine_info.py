@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from tokenizer_service.pixels import Pixels
 from tokenizer_service.request import Sampling
 
 
@@ -16,6 +17,7 @@ class EngineInfo:
         context_length: The most tokens of prompt and answer together.
         vocab_size: The number of token ids.
         epoch: Changes with every start of the engine's core.
+        has_vision: Whether sequences may carry images.
     """
 
     architecture: str
@@ -24,6 +26,16 @@ class EngineInfo:
     context_length: int
     vocab_size: int
     epoch: str
+    has_vision: bool = False
+
+
+@dataclass(frozen=True)
+class ImageSpan:
+    """An image of a prompt: its pixels, its first placeholder, and how many it has."""
+
+    pixels: Pixels
+    start: int
+    length: int
 
 
 @dataclass(frozen=True)
@@ -40,3 +52,4 @@ class SequenceSpec:
     logprobs: int | None
     prompt_logprobs: int | None
     priority: int
+    images: tuple[ImageSpan, ...] = ()

@@ -4,14 +4,14 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import grpc
 
 from tandem.engine.v1 import engine_pb2, engine_pb2_grpc
-from tandem_service.errors import RETRY_DELAY_S, MismatchError, UnavailableError
+from tandem_service.errors import RETRY_DELAY_S, MismatchError, ServiceError, UnavailableError
 from tandem_service.model_dir import Fingerprint
 from tandem_service.status import from_status
 from tokenizer_service.bell import Bell
@@ -23,8 +23,10 @@ from tokenizer_service.engine_conversion import (
     to_spec,
     to_timeout_ms,
 )
+from tokenizer_service.engine_images import EngineImages, image_sender
 from tokenizer_service.engine_info import EngineInfo, SequenceSpec
 from tokenizer_service.engine_sequence import EngineSequence
+from tokenizer_service.pixels import Pixels
 
 log = logging.getLogger("tandem.tokenizer")
 
@@ -47,6 +49,7 @@ class _Submission:
     """What is needed to submit a sequence, again if need be; the deadline is on the loop's clock."""
 
     spec: engine_pb2.SequenceSpec
+    images: tuple[Pixels, ...]
     deadline_s: float | None
 
 
@@ -79,6 +82,8 @@ class EngineSession:
         self._cancels: list[int] = []
         self._stops: list[engine_pb2.StopAt] = []
         self._has_commands = asyncio.Event()
+        self._images: EngineImages | None = None
+        self._image_tasks: set[asyncio.Task[None]] = set()
         self._bell = Bell()
         self._give_up_timer: asyncio.TimerHandle | None = None
 
@@ -100,9 +105,9 @@ class EngineSession:
         self._last_number = number = (self._last_number + 1) % 2**32
         sequence = EngineSequence(number, on_mail, self._stop_at, self._cancel)
         self._sequences[number] = sequence
-        self._submissions[number] = _Submission(to_spec(spec), deadline_s)
-        self._submits.append(number)
-        self._has_commands.set()
+        images = tuple(each.pixels for each in spec.images)
+        self._submissions[number] = _Submission(to_spec(spec), images, deadline_s)
+        self._submit(number)
         return sequence
 
     async def run(self) -> None:
@@ -127,8 +132,11 @@ class EngineSession:
         """One connection from its first word to its end: whether it came to be, and why it ended."""
         try:
             async with grpc.aio.insecure_channel(self._address, _CHANNEL_OPTIONS) as channel:
-                call = engine_pb2_grpc.EngineStub(channel).Session()
+                stub = engine_pb2_grpc.EngineStub(channel)
+                call = stub.Session()
                 await self._greet(call)
+                image_timeout_s = max(self._timeout_s, 1.0)
+                self._images = EngineImages(image_sender(stub, image_timeout_s), image_timeout_s)
                 await self._exchange(call)
             reason = "the engine ended the session"
         except grpc.aio.AioRpcError as error:
@@ -202,6 +210,55 @@ class EngineSession:
             self._forget(frame.rejected.sequence)
             if sequence is not None:
                 sequence.fail(from_status(frame.rejected.status))
+        elif kind == "need_image":
+            self._send_again(frame.need_image.sha256)
+
+    def _submit(self, number: int) -> None:
+        """Submits a sequence as soon as the engine has its images."""
+        images = self._submissions[number].images
+        if not images:
+            self._submits.append(number)
+            self._has_commands.set()
+        else:
+            self._run_with_images(self._submit_after(number, images))
+
+    async def _submit_after(self, number: int, images: tuple[Pixels, ...]) -> None:
+        if await self._send_images(images, [number]) and number in self._submissions:
+            self._submits.append(number)
+            self._has_commands.set()
+
+    def _send_again(self, sha256: bytes) -> None:
+        """The engine lacks an image for sequences that it has."""
+        found = {
+            number: image
+            for number, submission in self._submissions.items()
+            for image in submission.images
+            if image.sha256 == sha256
+        }
+        if found and self._images is not None:
+            self._images.forget(sha256)
+            self._run_with_images(self._send_images(list(found.values())[:1], list(found)))
+
+    async def _send_images(self, images: Sequence[Pixels], numbers: Sequence[int]) -> bool:
+        """Sends what the engine lacks; if it takes it not, the sequences fail."""
+        assert self._images is not None
+        try:
+            await self._images.send(images)
+        except ServiceError as error:
+            for number in numbers:
+                sequence = self._sequences.get(number)
+                if self._forget(number):
+                    self._cancels.append(number)
+                    self._has_commands.set()
+                if sequence is not None:
+                    sequence.fail(error)
+            return False
+        return True
+
+    def _run_with_images(self, work: Coroutine[Any, Any, Any]) -> None:
+        task = asyncio.create_task(work)
+        self._image_tasks.add(task)
+        task.add_done_callback(self._image_tasks.discard)
 
     def _stop_at(self, number: int, num_tokens: int) -> None:
         if self._forget(number):
@@ -222,10 +279,9 @@ class EngineSession:
         """The connection is up: what waited for it is submitted."""
         if self._give_up_timer is not None:
             self._give_up_timer.cancel()
-        self._submits = list(self._sequences)
-        self._cancels, self._stops = [], []
-        if self._submits:
-            self._has_commands.set()
+        self._submits, self._cancels, self._stops = [], [], []
+        for number in self._sequences:
+            self._submit(number)
         self.is_connected = True
         log.info("engine %s: connected, epoch %s", self._address, self.info.epoch if self.info else "")
         self._on_connection(True)
@@ -235,6 +291,7 @@ class EngineSession:
         if not self.is_connected:
             return
         self.is_connected = False
+        self._end_images()
         self._on_connection(False)
         for number, sequence in list(self._sequences.items()):
             if sequence.was_read:
@@ -244,6 +301,12 @@ class EngineSession:
                 sequence.forget()
         loop = asyncio.get_running_loop()
         self._give_up_timer = loop.call_later(self._timeout_s, self._give_up)
+
+    def _end_images(self) -> None:
+        if self._images is not None:
+            self._images.close()
+        for task in self._image_tasks:
+            task.cancel()
 
     def _give_up(self) -> None:
         for number, sequence in list(self._sequences.items()):

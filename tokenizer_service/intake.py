@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from tokenizer_service.answer import Answer, Prompt
 from tokenizer_service.detokenizer import Detokenizer, decode, detokenizer_for
-from tokenizer_service.engine_info import SequenceSpec
+from tokenizer_service.engine_info import ImageSpan, SequenceSpec
 from tokenizer_service.generation import Generation
 from tokenizer_service.model import Model
 from tokenizer_service.request import Chat, Request
@@ -27,22 +27,27 @@ async def start(
 
     Raises:
         InvalidRequestError: Fields are wrong.
+        NotFoundError: An image is named by a hash that is not known.
         UnsupportedError: A set field is not served.
         UnavailableError: There is no engine.
     """
     info = model.info
-    check_request(request, model.name, model.limits, info)
+    check_request(request, model.name, model.limits, info, has_vision=model.has_vision)
     assert request.input is not None
     prompt = await model.encode(request.input)
+    starts: tuple[int, ...] = ()
+    if model.vision is not None:
+        prompt, starts = model.vision.place(prompt, request)
     if request.output.echo and not prompt.text:
         prompt = Prompt(
             decode(model.tokenizer.table, prompt.token_ids, special_tokens=True), prompt.token_ids
         )
     max_tokens = check_lengths(request.input, len(prompt.token_ids), request.stop, info.context_length)
+    images = await model.vision.spans(request, starts) if model.vision is not None else ()
     automaton = StopAutomaton(request.stop.strings) if request.stop.strings else None
     answers = []
     for index in range(request.n):
-        spec = _spec(request, model, prompt, max_tokens, index)
+        spec = _spec(request, model, prompt, images, max_tokens, index)
         answer = Answer(
             index,
             prompt,
@@ -57,7 +62,14 @@ async def start(
     return Generation(answers)
 
 
-def _spec(request: Request, model: Model, prompt: Prompt, max_tokens: int, index: int) -> SequenceSpec:
+def _spec(
+    request: Request,
+    model: Model,
+    prompt: Prompt,
+    images: tuple[ImageSpan, ...],
+    max_tokens: int,
+    index: int,
+) -> SequenceSpec:
     return SequenceSpec(
         token_ids=prompt.token_ids,
         sampling=resolve(request.sampling, model.defaults),
@@ -69,6 +81,7 @@ def _spec(request: Request, model: Model, prompt: Prompt, max_tokens: int, index
         logprobs=request.output.logprobs,
         prompt_logprobs=request.output.prompt_logprobs,
         priority=request.priority,
+        images=images,
     )
 
 

@@ -10,6 +10,7 @@ from tokenizer_service.engine_info import EngineInfo
 from tokenizer_service.engine_session import EngineSession
 from tokenizer_service.request import Chat, Input, Sampling
 from tokenizer_service.tokenizer import Tokenizer
+from tokenizer_service.vision import Vision
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Model:
         defaults: Sampling where a request is silent.
         limits: The bounds on a request.
         session: The engine.
+        vision: How it takes images; None if its files say nothing about them.
     """
 
     name: str
@@ -31,6 +33,7 @@ class Model:
     defaults: Sampling
     limits: Limits
     session: EngineSession
+    vision: Vision | None = None
 
     @property
     def info(self) -> EngineInfo:
@@ -42,6 +45,15 @@ class Model:
         if self.session.info is None:
             raise UnavailableError("the engine is not there yet", retry_delay_s=RETRY_DELAY_S)
         return self.session.info
+
+    @property
+    def has_vision(self) -> bool:
+        """Whether requests may carry images.
+
+        Raises:
+            UnavailableError: No engine has ever been there.
+        """
+        return self.vision is not None and self.info.has_vision
 
     async def encode(self, value: Input, *, add_special_tokens: bool = True) -> Prompt:
         """The prompt of a request's input; a chat has the special tokens that its template writes.

@@ -6,12 +6,30 @@ from typing import Any
 
 
 @dataclass(frozen=True)
+class Image:
+    """A picture: its file, or the hash of a file that was sent before; `field` is its path in the request."""
+
+    field: str
+    data: bytes | None = None
+    sha256: bytes | None = None
+
+
+@dataclass(frozen=True)
 class ChatMessage:
-    """One turn: who speaks, the text, and the places of images among the parts."""
+    """One turn: who speaks, and the texts and images that it says, in order."""
 
     role: str
-    text: str
-    image_parts: tuple[int, ...] = ()
+    parts: tuple[str | Image, ...]
+
+    @property
+    def text(self) -> str:
+        """The texts without the images."""
+        return "".join(part for part in self.parts if isinstance(part, str))
+
+    @property
+    def images(self) -> tuple[Image, ...]:
+        """The images without the texts."""
+        return tuple(part for part in self.parts if isinstance(part, Image))
 
 
 @dataclass(frozen=True)
@@ -94,7 +112,7 @@ class Request:
         request_id: Chosen by the caller, or None.
         model: The model's name, or None for the only one.
         input: What to continue or answer; None if nothing was set.
-        num_images: Images beside the prompt.
+        images: Images beside the input.
         sampling: How tokens are drawn.
         stop: When the answer ends.
         output: What the events carry.
@@ -106,13 +124,20 @@ class Request:
     request_id: str | None = None
     model: str | None = None
     input: Input | None = None
-    num_images: int = 0
+    images: tuple[Image, ...] = ()
     sampling: SamplingFields = field(default_factory=SamplingFields)
     stop: Stop = field(default_factory=Stop)
     output: Output = field(default_factory=Output)
     n: int = 1
     priority: int = 0
     unserved: tuple[str, ...] = ()
+
+    @property
+    def all_images(self) -> tuple[Image, ...]:
+        """The images of the chat's messages, else those beside the input."""
+        if isinstance(self.input, Chat):
+            return tuple(image for message in self.input.messages for image in message.images)
+        return self.images
 
 
 def input_field(value: Input) -> str:

@@ -7,7 +7,7 @@ from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct
 
 from tandem.v1 import common_pb2, inference_pb2
-from tokenizer_service.request import Chat, ChatMessage, Input, Output, Request, SamplingFields, Stop
+from tokenizer_service.request import Chat, ChatMessage, Image, Input, Output, Request, SamplingFields, Stop
 
 _UNSERVED = ("response_format", "adapter", "first_token_timeout", "resume")
 _SCALAR_SAMPLING = (
@@ -28,7 +28,7 @@ def from_request(message: inference_pb2.GenerateRequest) -> Request:
         request_id=_optional(message, "request_id"),
         model=_optional(message, "model"),
         input=from_input(message),
-        num_images=len(message.images),
+        images=tuple(_image(each, f"images[{i}]") for i, each in enumerate(message.images)),
         sampling=_sampling(message.sampling),
         stop=_stop(message.stop),
         output=_output(message.output),
@@ -56,7 +56,7 @@ def _optional(message: Message, name: str) -> Any:
 
 def _chat(chat: inference_pb2.Chat) -> Chat:
     return Chat(
-        messages=tuple(_chat_message(each) for each in chat.messages),
+        messages=tuple(_chat_message(each, f"chat.messages[{i}]") for i, each in enumerate(chat.messages)),
         add_generation_prompt=_optional(chat, "add_generation_prompt"),
         continue_final_message=_optional(chat, "continue_final_message"),
         tools=tuple(_plain(each) for each in chat.tools),
@@ -64,12 +64,16 @@ def _chat(chat: inference_pb2.Chat) -> Chat:
     )
 
 
-def _chat_message(message: inference_pb2.ChatMessage) -> ChatMessage:
-    return ChatMessage(
-        role=message.role,
-        text="".join(part.text for part in message.content),
-        image_parts=tuple(i for i, part in enumerate(message.content) if part.HasField("image")),
+def _chat_message(message: inference_pb2.ChatMessage, field: str) -> ChatMessage:
+    parts = (
+        _image(part.image, f"{field}.content[{i}].image") if part.HasField("image") else part.text
+        for i, part in enumerate(message.content)
     )
+    return ChatMessage(role=message.role, parts=tuple(parts))
+
+
+def _image(image: common_pb2.Image, field: str) -> Image:
+    return Image(field, data=_optional(image, "data"), sha256=_optional(image, "sha256"))
 
 
 def _plain(struct: Struct) -> dict[str, Any]:

@@ -24,7 +24,13 @@ def to_many_response(request_id: str, event: Event | ServiceError) -> inference_
 
 
 def to_model(
-    name: str, info: EngineInfo, has_chat_template: bool, limits: Limits, defaults: Sampling
+    name: str,
+    info: EngineInfo,
+    limits: Limits,
+    defaults: Sampling,
+    *,
+    has_vision: bool,
+    has_chat_template: bool,
 ) -> inference_pb2.Model:
     """The entry of a model for ListModels."""
     return inference_pb2.Model(
@@ -32,7 +38,7 @@ def to_model(
         architecture=info.architecture,
         context_length=info.context_length,
         vocab_size=info.vocab_size,
-        has_vision=False,
+        has_vision=has_vision,
         has_chat_template=has_chat_template,
         dtype=info.dtype,
         quantization=info.quantization,

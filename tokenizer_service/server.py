@@ -13,7 +13,7 @@ from tokenizer_service.detokenizer import decode
 from tokenizer_service.events import Event
 from tokenizer_service.many_stream import ManyStream
 from tokenizer_service.model import Model
-from tokenizer_service.request import Chat
+from tokenizer_service.request import Chat, input_field
 from tokenizer_service.request_conversion import from_input, from_request
 from tokenizer_service.response_conversion import to_many_response, to_model, to_response
 from tokenizer_service.running_request import RunningRequest
@@ -89,11 +89,13 @@ class InferenceServicer(inference_pb2_grpc.InferenceServicer):
         if value is None:
             violations.append(Violation("prompt", "one of prompt, chat must be set"))
         elif isinstance(value, Chat):
-            violations += chat_violations(value, model.name)
+            violations += chat_violations(value, model.name, has_vision=model.has_vision)
         if violations or value is None:
             raise invalid(*violations)
         adds = request.add_special_tokens if request.HasField("add_special_tokens") else True
         prompt = await model.encode(value, add_special_tokens=adds)
+        if model.vision is not None:
+            prompt = model.vision.expand(prompt, input_field(value))
         return inference_pb2.TokenizeResponse(
             token_ids=prompt.token_ids,
             tokens=[model.tokenizer.table.piece(token) for token in prompt.token_ids],
@@ -120,7 +122,14 @@ class InferenceServicer(inference_pb2_grpc.InferenceServicer):
     ) -> inference_pb2.ListModelsResponse:
         """See inference.proto."""
         model = self._model
-        entry = to_model(model.name, model.info, model.template.exists, model.limits, model.defaults)
+        entry = to_model(
+            model.name,
+            model.info,
+            model.limits,
+            model.defaults,
+            has_vision=model.has_vision,
+            has_chat_template=model.template.exists,
+        )
         return inference_pb2.ListModelsResponse(models=[entry])
 
 

@@ -2,20 +2,27 @@
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import grpc
 
 from tandem.v1.inference_pb2_grpc import add_InferenceServicer_to_server
 from tandem_service.grpc_server import Health, options, running_server, wait_for_termination
 from tandem_service.model_dir import resolve
+from tokenizer_service.byte_budget import ByteBudget
 from tokenizer_service.chat import ChatTemplate
 from tokenizer_service.config import TokenizerServiceConfig, limits_of
 from tokenizer_service.engine_session import EngineSession
+from tokenizer_service.image_config import load_image_config
+from tokenizer_service.image_file import ImageBounds
+from tokenizer_service.image_loader import ImageLoader
 from tokenizer_service.model import Model
 from tokenizer_service.sampling_defaults import load_defaults
 from tokenizer_service.server import SERVICE, InferenceServicer
-from tokenizer_service.tokenizer import FILES, NEEDED, load_tokenizer
+from tokenizer_service.tokenizer import FILES, NEEDED, Tokenizer, load_tokenizer
+from tokenizer_service.vision import Vision
 
 log = logging.getLogger("tandem.tokenizer")
 
@@ -68,14 +75,41 @@ def load_model(config: TokenizerServiceConfig, on_connection: Callable[[bool], N
     """
     directory = resolve(config.model, FILES, NEEDED)
     tokenizer = load_tokenizer(directory, config.encode_threads)
+    vision = load_vision(directory, tokenizer, config)
     return Model(
         name=config.served_name,
         tokenizer=tokenizer,
-        template=ChatTemplate(tokenizer.source),
+        template=ChatTemplate(tokenizer.source, vision.token if vision else ""),
         defaults=load_defaults(directory, config),
         limits=limits_of(config),
         session=EngineSession(config.engine, tokenizer.fingerprint, config.engine_timeout_s, on_connection),
+        vision=vision,
     )
+
+
+def load_vision(directory: Path, tokenizer: Tokenizer, config: TokenizerServiceConfig) -> Vision | None:
+    """Reads how a model takes images; None if its files say nothing about them.
+
+    Raises:
+        ValueError: They say something that is not supported.
+    """
+    images = load_image_config(directory)
+    if images is None:
+        return None
+    token = tokenizer.source.convert_ids_to_tokens(images.token_id)
+    if token is None:
+        raise ValueError(f"{directory}: the tokenizer has no token for the image token id {images.token_id}")
+    # Padding makes squares of long pictures: then the side bounds the memory.
+    max_square_side = math.isqrt(2 * config.max_image_pixels)
+    pads = images.processor.background is not None
+    bounds = ImageBounds(
+        max_bytes=config.max_image_bytes,
+        max_pixels=config.max_image_pixels,
+        max_side=min(config.max_image_side, max_square_side) if pads else config.max_image_side,
+    )
+    budget = ByteBudget(config.image_memory_bytes, "image_memory_bytes")
+    loader = ImageLoader(images.processor, bounds, config.image_threads, config.image_cache_bytes, budget)
+    return Vision(images.token_id, token, images.num_tokens, config.max_images, loader)
 
 
 async def _serve_until(

@@ -70,6 +70,7 @@ def load_tokenizer(directory: Path, num_threads: int) -> Tokenizer:
     backend = getattr(source, "backend_tokenizer", None)
     if backend is None:
         raise ValueError(f"{directory}: {type(source).__name__} is a slow tokenizer; a fast one is needed")
+    source.chat_template = source.chat_template or _processors_template(directory)
     backend.no_truncation()
     backend.no_padding()
     fingerprint = Fingerprint(
@@ -78,3 +79,12 @@ def load_tokenizer(directory: Path, num_threads: int) -> Tokenizer:
         tokenizer_sha256=tokenizer_sha256(directory),
     )
     return Tokenizer(source, backend, fingerprint, num_threads)
+
+
+def _processors_template(directory: Path) -> str | None:
+    """The chat template of a model whose processor has it instead of its tokenizer: where it once stood."""
+    for name in ("chat_template.json", "processor_config.json"):
+        template = read_json(directory / name).get("chat_template")
+        if isinstance(template, str):
+            return template
+    return None

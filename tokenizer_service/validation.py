@@ -6,10 +6,14 @@ from collections.abc import Iterator, Sequence
 from tandem_service.errors import Violation, invalid, unsupported
 from tokenizer_service.config import Limits
 from tokenizer_service.engine_info import EngineInfo
-from tokenizer_service.request import Chat, Input, Output, Request, SamplingFields, Stop, input_field
+from tokenizer_service.request import Chat, Image, Input, Output, Request, SamplingFields, Stop, input_field
+
+_SHA256_BYTES = 32
 
 
-def check_request(request: Request, model: str, limits: Limits, info: EngineInfo) -> None:
+def check_request(
+    request: Request, model: str, limits: Limits, info: EngineInfo, *, has_vision: bool = False
+) -> None:
     """Checks everything that can be checked before the prompt is encoded.
 
     Raises:
@@ -19,8 +23,8 @@ def check_request(request: Request, model: str, limits: Limits, info: EngineInfo
     violations = [
         *_request_id(request.request_id, limits),
         *model_violations(request.model, model),
-        *_input(request.input, model, info.vocab_size),
-        *_images(request, model),
+        *_input(request.input, model, info.vocab_size, has_vision),
+        *_images(request, model, limits, has_vision),
         *sampling_violations(request.sampling, info.vocab_size, limits.max_logit_bias),
         *_stop(request.stop, limits, info.vocab_size),
         *_output(request.output, limits),
@@ -59,16 +63,15 @@ def model_violations(sent: str | None, model: str) -> list[Violation]:
     return [Violation("model", f"{_shown(sent)} is not served; the only model is {model!r}")]
 
 
-def chat_violations(chat: Chat, model: str) -> Iterator[Violation]:
+def chat_violations(chat: Chat, model: str, *, has_vision: bool = False) -> Iterator[Violation]:
     """What is wrong with a conversation before its template sees it."""
     if not chat.messages:
         yield Violation("chat.messages", "is empty; at least 1 message is needed")
     for i, message in enumerate(chat.messages):
         if not message.role:
             yield Violation(f"chat.messages[{i}].role", "is empty")
-        for j in message.image_parts:
-            path = f"chat.messages[{i}].content[{j}].image"
-            yield Violation(path, f"model {model!r} takes no images")
+        for image in message.images:
+            yield from _image(image, model, has_vision)
     if chat.add_generation_prompt and chat.continue_final_message:
         yield Violation(
             "chat.continue_final_message", "true excludes add_generation_prompt: true; set one of them"
@@ -107,20 +110,42 @@ def _request_id(request_id: str | None, limits: Limits) -> Iterator[Violation]:
         yield Violation("request_id", f"has {len(request_id)} characters; must have 1 to {bound}")
 
 
-def _input(value: Input | None, model: str, vocab_size: int) -> Iterator[Violation]:
+def _input(value: Input | None, model: str, vocab_size: int, has_vision: bool) -> Iterator[Violation]:
     if value is None:
         yield Violation("prompt", "one of prompt, chat, token_ids must be set")
     elif isinstance(value, Chat):
-        yield from chat_violations(value, model)
+        yield from chat_violations(value, model, has_vision=has_vision)
     elif not value:
         yield Violation(input_field(value), "is empty")
     elif not isinstance(value, str):
         yield from token_id_violations("token_ids.ids", value, vocab_size)
 
 
-def _images(request: Request, model: str) -> Iterator[Violation]:
-    if request.num_images:
-        yield Violation("images", f"{request.num_images} sent; model {model!r} takes no images")
+def _images(request: Request, model: str, limits: Limits, has_vision: bool) -> Iterator[Violation]:
+    sent = len(request.images)
+    if not has_vision:
+        if sent:
+            yield Violation("images", f"{sent} sent; model {model!r} takes no images")
+        return
+    if sent and isinstance(request.input, Chat):
+        yield Violation("images", f"{sent} sent beside a chat, whose images are parts of its messages")
+    elif sent > limits.max_images:
+        yield Violation("images", f"{sent} images; at most {limits.max_images}")
+    elif len(request.all_images) > limits.max_images:
+        count = len(request.all_images)
+        yield Violation("chat.messages", f"{count} images; at most {limits.max_images}")
+    else:
+        for image in request.images:
+            yield from _image(image, model, has_vision)
+
+
+def _image(image: Image, model: str, has_vision: bool) -> Iterator[Violation]:
+    if not has_vision:
+        yield Violation(image.field, f"model {model!r} takes no images")
+    elif image.data is None and image.sha256 is None:
+        yield Violation(image.field, "one of data, sha256 must be set")
+    elif image.sha256 is not None and len(image.sha256) != _SHA256_BYTES:
+        yield Violation(f"{image.field}.sha256", f"has {len(image.sha256)} bytes; must have {_SHA256_BYTES}")
 
 
 def _logit_bias(sampling: SamplingFields, vocab_size: int, max_entries: int) -> Iterator[Violation]:

@@ -10,6 +10,7 @@ from tandem.errors import (
     FailedPreconditionError,
     InternalError,
     InvalidRequestError,
+    NotFoundError,
     OverloadedError,
     RequestCancelledError,
     TandemError,
@@ -19,7 +20,7 @@ from tandem.errors import (
 )
 from tandem.many import Results
 from tandem.model import Limits, Model, SamplingDefaults, Tokens
-from tandem.request import Image, Message, Request, ResponseFormat
+from tandem.request import Image, Message, Request, ResponseFormat, image
 from tandem.result import (
     Answer,
     Candidate,
@@ -57,6 +58,7 @@ __all__ = [
     "Limits",
     "Message",
     "Model",
+    "NotFoundError",
     "OverloadedError",
     "Request",
     "RequestCancelledError",
@@ -74,4 +76,5 @@ __all__ = [
     "UnimplementedError",
     "Usage",
     "Violation",
+    "image",
 ]

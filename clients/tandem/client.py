@@ -135,6 +135,10 @@ class Client:
             >>> with tandem.Client("127.0.0.1:50051") as client:
             ...     client.chat([{"role": "user", "content": "Hello there"}]).text
             'Hello there .'
+            >>> photo = tandem.image(b"the bytes of a file, or its path")
+            >>> with tandem.Client("127.0.0.1:50051") as client:
+            ...     client.chat([{"role": "user", "content": ["What is this?", photo]}]).text
+            'What is this? .'
         """
         return self.stream_chat(messages, timeout=timeout, **options).completion()
 

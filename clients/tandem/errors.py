@@ -62,6 +62,10 @@ class FailedPreconditionError(TandemError):
     """The service is set up in a way that cannot work."""
 
 
+class NotFoundError(TandemError):
+    """The request names something that the service does not have, or no more: the hash of an image."""
+
+
 class OverloadedError(TandemError):
     """More work than the service takes, or a message over the size limit.
 

@@ -1,7 +1,10 @@
 """What a caller asks for: messages, images, and one request with all its settings."""
 
+import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypedDict
 
 
@@ -20,6 +23,25 @@ class Image:
     def __post_init__(self) -> None:
         if (self.data is None) == (self.sha256 is None):
             raise ValueError("Image: set exactly one of data and sha256")
+
+    def by_hash(self) -> "Image":
+        """The same picture without its bytes, for a service that has seen them.
+
+        The service raises `NotFoundError` if it has not, or has forgotten them.
+        """
+        return self if self.data is None else Image(sha256=hashlib.sha256(self.data).digest())
+
+
+def image(source: str | os.PathLike[str] | bytes) -> Image:
+    """A picture from a file: its path, or its bytes.
+
+    Args:
+        source: A PNG, JPEG, WebP, GIF or BMP file. The service decodes it and says what is wrong with it.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    return Image(data=source if isinstance(source, bytes) else Path(source).read_bytes())
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +142,8 @@ class Request:
         token_ids: Token ids, continued as they stand.
         model: A name from `Client.models`; needed only where there are several.
         request_id: Unique among the caller's running requests; chosen for you if absent.
-        images: The images of the placeholders in `prompt`, in order.
+        images: The images of the placeholders in `prompt` or `token_ids`, in order; a chat's images are
+            parts of its messages.
         max_tokens: The most tokens to produce, at least 1. Default: what the context length leaves.
         min_tokens: Nothing ends the answer before this many tokens.
         temperature: Divides the logits, in [0, 100]; 0 takes the most likely token.

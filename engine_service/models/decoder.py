@@ -51,18 +51,23 @@ class DecoderLayer(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Embedding, layers, final norm and output head."""
+    """Embedding, layers, final norm and output head.
 
-    def __init__(self, config: ModelConfig, device: torch.device) -> None:
+    Attributes:
+        embedding_weight: [vocab_size + num_feature_rows, hidden_size]. Rows behind the vocabulary are
+            features of images, for tokens that have the row's number in place of an id.
+    """
+
+    def __init__(self, config: ModelConfig, device: torch.device, num_feature_rows: int = 0) -> None:
         """Weights are uninitialized, of the default type, on `device`."""
         super().__init__()
         with device:
             self.eps = config.rms_norm_eps
-            self.embedding_weight = parameter(config.vocab_size, config.hidden_size)
+            self.embedding_weight = parameter(config.vocab_size + num_feature_rows, config.hidden_size)
             self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.num_layers))
             self.norm = parameter(config.hidden_size)
-            is_tied = config.is_tied
-            self.head_weight = self.embedding_weight if is_tied else parameter(*self.embedding_weight.shape)
+            tied = self.embedding_weight.data[: config.vocab_size]
+            self.head_weight = tied if config.is_tied else parameter(*tied.shape)
             self.cos_sin = cos_sin_table(config, device)
 
     def forward(self, batch: Batch, cache: KVCache) -> torch.Tensor:  # [num_tokens, hidden_size]
@@ -84,7 +89,7 @@ class Decoder(nn.Module):
     def checkpoint_tensors(self) -> dict[str, torch.Tensor]:
         """Where each tensor of the checkpoint goes, by its name there."""
         tensors = {
-            "model.embed_tokens.weight": self.embedding_weight.data,
+            "model.embed_tokens.weight": self.embedding_weight.data[: len(self.head_weight)],
             "model.norm.weight": self.norm.data,
             "lm_head.weight": self.head_weight.data,
         }

@@ -1,19 +1,21 @@
 """The `tandem` command as a process, against a scripted service."""
 
 import argparse
+import base64
 import contextlib
 import os
 import pty
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from support.cli_process import TANDEM, TIMEOUT_S, environment, tandem
 from support.scripted_inference import ScriptedInference, Served, running
-from tandem.cli import bench, chat, demo, generate, main as cli_main, models, serve, services
+from tandem.cli import bench, chat, demo, generate, main as cli_main, models, picture, serve, services
 from tandem.v1 import common_pb2, inference_pb2
 from tandem_service import errors
 
@@ -87,6 +89,101 @@ def test_a_chat_from_a_pipe_keeps_its_turns(served: Served) -> None:
         [("system", "Be kind."), ("user", "three")],
         [("system", "Be kind."), ("user", "four")],
     ]
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    path = tmp_path / "photo.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n and more")
+    return path
+
+
+def parts_of(request: Any) -> list[list[str]]:
+    """For each message of a chat its texts, and `image` for each picture."""
+    return [
+        [part.text or part.WhichOneof("part") for part in message.content]
+        for message in request.chat.messages
+    ]
+
+
+def test_a_chat_shows_pictures_with_the_next_question(served: Served, photo: Path) -> None:
+    servicer, target = served
+    lines = f"what is it?\nand now?\n/image {photo}\nand here?\n/image nowhere.png\n"
+    finished = tandem("chat", "--image", str(photo), "--target", target, stdin=lines)
+    assert finished.returncode == 0
+    assert finished.stderr.count("[photo.png, 17 bytes]") == 2
+    assert "image nowhere.png: No such file or directory" in finished.stderr
+    first, second, third = map(parts_of, servicer.requests)
+    assert first == [["image", "what is it?"]]
+    assert second == [*first, ["what is it? ."], ["and now?"]]
+    assert third[4:] == [["image", "and here?"]]
+    assert servicer.requests[0].chat.messages[0].content[0].image.data == photo.read_bytes()
+
+
+def test_a_refused_picture_is_not_sent_again(served: Served, photo: Path) -> None:
+    servicer, target = served
+    servicer.failures = [errors.InvalidRequestError("no image")]
+    terminal = Terminal("chat", "--image", str(photo), "--target", target)
+    terminal.wait_for("> ")
+    terminal.type("one\n")
+    terminal.wait_for("INVALID_ARGUMENT: no image")
+    terminal.wait_for("> ")
+    terminal.type("two\n")
+    terminal.wait_for("two .")
+    terminal.type("/quit\n")
+    assert terminal.status() == 0
+    assert parts_of(servicer.requests[-1]) == [["two"]]
+
+
+def test_generate_takes_pictures_for_a_chat_or_for_placeholders(served: Served, photo: Path) -> None:
+    servicer, target = served
+    for prompt in ("what?", "see <image> here"):
+        finished = tandem("generate", prompt, "--image", str(photo), "--target", target)
+        assert finished.returncode == 0
+    chat_request, plain = servicer.requests
+    assert parts_of(chat_request) == [["image", "what?"]]
+    assert (plain.prompt, [each.data for each in plain.images]) == ("see <image> here", [photo.read_bytes()])
+
+
+def test_a_picture_that_is_not_there_is_one_line(served: Served) -> None:
+    finished = tandem("generate", "what?", "--image", "nowhere.png", "--target", served[1])
+    assert (finished.stdout, finished.returncode) == ("", 2)
+    assert finished.stderr == "tandem: image nowhere.png: No such file or directory\n"
+
+
+PNG, JPEG = b"\x89PNG\r\n\x1a\n" + bytes(8000), b"\xff\xd8\xff" + bytes(50)
+
+
+@pytest.mark.parametrize(
+    ("environment", "data", "start"),
+    [
+        ({"TERM": "xterm-kitty"}, PNG, "\033_Ga=T,f=100,q=2,r=10,m=1;"),
+        ({"KITTY_WINDOW_ID": "1"}, PNG[:60], "\033_Ga=T,f=100,q=2,r=10,m=0;"),
+        ({"TERM_PROGRAM": "ghostty"}, PNG, "\033_Ga=T"),
+        ({"TERM": "xterm-kitty"}, JPEG, ""),
+        ({"TERM_PROGRAM": "iTerm.app"}, JPEG, "\033]1337;File=size=53;inline=1;height=10;"),
+        ({"TERM_PROGRAM": "WezTerm"}, PNG, "\033]1337;File="),
+        ({"LC_TERMINAL": "iTerm2"}, PNG, "\033]1337;File="),
+        ({"LC_TERMINAL": "iTerm2", "TMUX": "/tmp/tmux"}, PNG, ""),
+        ({"TERM": "xterm-256color"}, PNG, ""),
+        ({}, PNG, ""),
+    ],
+    ids=["kitty", "one-piece", "ghostty", "no-jpeg", "iterm", "wezterm", "ssh", "tmux", "xterm", "none"],
+)
+def test_pictures_are_drawn_where_the_terminal_can(
+    environment: dict[str, str], data: bytes, start: str
+) -> None:
+    drawing = picture.thumbnail(data, environment)
+    assert drawing.startswith(start)
+    assert bool(drawing) == bool(start)
+
+
+def test_a_drawing_holds_the_whole_file() -> None:
+    drawing = picture.thumbnail(PNG, {"TERM": "xterm-kitty"})
+    pieces = [piece.partition(";") for piece in drawing.split("\033\\")[:-1]]
+    assert base64.b64decode("".join(piece for _, _, piece in pieces)) == PNG
+    assert [head[-1] for head, _, _ in pieces] == ["1", "1", "0"]
+    assert max(len(piece) for _, _, piece in pieces) <= 4096
 
 
 class Terminal:

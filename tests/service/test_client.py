@@ -1,6 +1,7 @@
 """Both clients against a scripted service: results, errors, connections."""
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Iterator
 from concurrent import futures
@@ -52,6 +53,25 @@ def test_chat_sends_messages_of_all_forms(served: Served) -> None:
     assert user.content[1].image.data == b"png"
 
 
+def test_a_picture_is_a_file_its_bytes_or_its_hash(served: Served, tmp_path: Path) -> None:
+    servicer, target = served
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(b"jpeg")
+    image = tandem.image(path)
+    assert image == tandem.image(str(path)) == tandem.image(b"jpeg") == tandem.Image(data=b"jpeg")
+    content = ["What is this?", image, image.by_hash()]
+    for completion in both_ways("chat", target, [{"role": "user", "content": content}]):
+        assert completion.text == "What is this? ."
+    _, by_data, by_hash = servicer.requests[-1].chat.messages[0].content
+    assert by_data.image.data == b"jpeg"
+    assert by_hash.image.sha256 == hashlib.sha256(b"jpeg").digest()
+    assert image.by_hash().by_hash() == image.by_hash()
+    for _ in both_ways("generate", target, "see <image>", images=[image]):
+        assert servicer.requests[-1].images[0].data == b"jpeg"
+    with pytest.raises(OSError, match="nowhere"):
+        tandem.image(tmp_path / "nowhere.jpg")
+
+
 def test_unary_calls(served: Served) -> None:
     _, target = served
     for tokens in both_ways("tokenize", target, "one two"):
@@ -72,6 +92,7 @@ def test_unary_calls(served: Served) -> None:
         (errors.UnsupportedError("no"), tandem.UnimplementedError),
         (errors.DuplicateRequestError("twice"), tandem.AlreadyExistsError),
         (errors.MismatchError("other"), tandem.FailedPreconditionError),
+        (errors.NotFoundError("no more"), tandem.NotFoundError),
         (errors.OverloadedError("full"), tandem.OverloadedError),
         (errors.UnavailableError("gone"), tandem.UnavailableError),
         (errors.DeadlineError("late"), tandem.DeadlineExceededError),

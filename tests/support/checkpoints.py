@@ -40,14 +40,18 @@ def random_model(family: str, *, seed: int = 0, **changes: Any) -> transformers.
         fields["sliding_window"] = None
     torch.manual_seed(seed)
     config = CONFIGS[family](**(fields | changes))
-    model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    return randomize(transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32))
+
+
+def randomize(model: transformers.PreTrainedModel) -> transformers.PreTrainedModel:
+    """Fills a model with weights of the seed that torch has, and returns it."""
     for name, tensor in model.named_parameters():
         # Weights far from zero make greedy choices clear; transformers starts biases and norms at 0 and 1.
         if "norm" in name:
             tensor.data.uniform_(0.5, 1.5)
         else:
             tensor.data.normal_(0.0, 1.6 * tensor.shape[-1] ** -0.5)
-    return model
+    return model.eval()
 
 
 def save(model: transformers.PreTrainedModel, directory: Path, **options: Any) -> Path:

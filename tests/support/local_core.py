@@ -1,6 +1,7 @@
 """A core in the test's own process, stepped by the test instead of by a server."""
 
 import pickle
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ class LocalPipe:
         self.records: list[StepRecord] = []
 
     def poll(self, timeout: float | None) -> bool:
-        assert self.commands or timeout == 0, "the core would wait forever"
+        assert self.commands or timeout is not None, "the core would wait forever"
+        if not self.commands:
+            time.sleep(timeout or 0)
         return bool(self.commands)
 
     def recv(self) -> list[Command]:
@@ -40,6 +43,7 @@ class LocalCore:
 
     Attributes:
         tokens, started, finished, logprobs, prompt_logprobs: By sequence number.
+        needed_images: Those that were asked for, in order.
     """
 
     def __init__(self, model: Path | str, **flags: Any) -> None:
@@ -48,6 +52,8 @@ class LocalCore:
         core, self.info = build(config, self.pipe)  # type: ignore[arg-type]
         self.core: Core[Any] = core
         self.scheduler = core._scheduler
+        self.images = core._scheduler._images
+        self.needed_images: list[bytes] = []
         self.tokens: dict[int, list[int]] = {}
         self.started: dict[int, Started] = {}
         self.finished: dict[int, FinishReason] = {}
@@ -74,6 +80,8 @@ class LocalCore:
         self.scheduler.check()
         records, self.pipe.records = self.pipe.records, []
         for record in records:
+            for images in record.needed_images.values():
+                self.needed_images += images
             for columns in record.columns.values():
                 self._take(columns)
 

@@ -74,6 +74,9 @@ class ScriptedEngine(engine_pb2_grpc.EngineServicer):
 
     Attributes:
         links: The sessions so far.
+        images: The images that were put.
+        image_failures: With what the next puts fail.
+        has_vision: Whether the engine says that it takes images.
         refusal: Why sessions are refused with FAILED_PRECONDITION, or None.
     """
 
@@ -82,6 +85,10 @@ class ScriptedEngine(engine_pb2_grpc.EngineServicer):
         self.links: list[EngineLink] = []
         self.refusal: str | None = None
         self.hellos: list[engine_pb2.ClientHello] = []
+        self.images: list[engine_pb2.PutImageRequest] = []
+        self.image_failures: list[grpc.StatusCode] = []
+        self.has_vision = False
+        self._image_came = asyncio.Event()
         self._vocab_size = vocab_size
 
     async def Session(self, requests: AsyncIterator[Any], context: Any) -> None:  # type: ignore[override]  # noqa: N802
@@ -89,9 +96,9 @@ class ScriptedEngine(engine_pb2_grpc.EngineServicer):
         self.hellos.append(hello.hello)
         if self.refusal:
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, self.refusal)
-        await context.write(engine_pb2.SessionResponse(hello=self._hello()))
         link = EngineLink(context)
         self.links.append(link)
+        await context.write(engine_pb2.SessionResponse(hello=self._hello()))
         async with asyncio.TaskGroup() as tasks:
             async for request in requests:
                 link.commands.append(request)
@@ -101,6 +108,23 @@ class ScriptedEngine(engine_pb2_grpc.EngineServicer):
                 for submit in request.submits:
                     tasks.create_task(self.script(link, submit))
 
+    async def PutImage(  # type: ignore[override]  # noqa: N802
+        self, request: engine_pb2.PutImageRequest, context: Any
+    ) -> engine_pb2.PutImageResponse:
+        failure = self.image_failures.pop(0) if self.image_failures else None
+        if failure is None:
+            self.images.append(request)
+        self._image_came.set()
+        if failure is not None:
+            await context.abort(failure, "scripted")
+        return engine_pb2.PutImageResponse()
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Waits for images."""
+        while not condition():
+            self._image_came.clear()
+            await self._image_came.wait()
+
     def _hello(self) -> engine_pb2.ServerHello:
         info = engine_pb2.EngineInfo(
             model="scripted",
@@ -109,6 +133,7 @@ class ScriptedEngine(engine_pb2_grpc.EngineServicer):
             context_length=CONTEXT_LENGTH,
             fingerprint=engine_pb2.Fingerprint(vocab_size=self._vocab_size),
             epoch="one",
+            has_vision=self.has_vision,
         )
         return engine_pb2.ServerHello(protocol_version=1, info=info)
 

@@ -65,6 +65,36 @@ def write_model_dir(directory: Path, tokenizer: Tokenizer, chat_template: str | 
 
 
 @cache
+def with_images() -> Tokenizer:
+    """`byte_level` with a placeholder for images, which is its last token."""
+    tokenizer = Tokenizer.from_str(byte_level().to_str())
+    tokenizer.add_special_tokens(["<image>"])
+    return tokenizer
+
+
+def write_vision_model_dir(directory: Path, chat_template: str | None = None, **config: object) -> Path:
+    """A model directory whose config.json is a LLaVA's: 28 pixels wide in patches of 14, so 4 placeholders.
+
+    Args:
+        directory: Where to write it.
+        chat_template: The template, if it has one.
+        config: Fields of config.json that differ.
+    """
+    write_model_dir(directory, with_images(), chat_template)
+    fields = {
+        "model_type": "llava",
+        "architectures": ["LlavaForConditionalGeneration"],
+        "eos_token_id": 1,
+        "image_token_index": with_images().token_to_id("<image>"),
+        "vision_config": {"model_type": "clip_vision_model", "image_size": 28, "patch_size": 14},
+    }
+    (directory / "config.json").write_text(json.dumps({**fields, **config}))
+    processor = {"size": {"shortest_edge": 28}, "crop_size": {"height": 28, "width": 28}, "resample": 3}
+    (directory / "preprocessor_config.json").write_text(json.dumps(processor))
+    return directory
+
+
+@cache
 def _sentence_pieces() -> Tokenizer:
     """Learns pieces from the corpus without its rarest characters, which are left to the bytes."""
     tokenizer = Tokenizer(models.BPE())

@@ -42,10 +42,14 @@ class Serving:
 
 @contextlib.asynccontextmanager
 async def serving(
-    directory: Path, script: Script, *, with_engine: bool = True, **flags: Any
+    directory: Path, script: Script, *, with_engine: bool = True, has_vision: bool = False, **flags: Any
 ) -> AsyncIterator[Serving]:
-    """Serves the model in `directory`; with an engine, it is connected when the context begins."""
-    engine = ScriptedEngine(script, VOCAB_SIZE)
+    """Serves the model in `directory`; with an engine, it is connected when the context begins.
+
+    An engine with vision has one token more, the placeholder.
+    """
+    engine = ScriptedEngine(script, VOCAB_SIZE + has_vision)
+    engine.has_vision = has_vision
     engine_address = f"unix:{directory}/engine-{id(engine)}.sock"
     config = TokenizerServiceConfig(
         listen="127.0.0.1:0", engine=engine_address, model=str(directory), model_name="small", **flags

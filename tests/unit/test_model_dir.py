@@ -73,6 +73,7 @@ def test_a_model_is_called_by_the_last_part_of_its_path(model, name):
     [
         pytest.param({"eos_token_id": [9, 3]}, {"eos_token_id": 1}, (3, 9), id="generation-config-first"),
         pytest.param({}, {"eos_token_id": 1}, (1,), id="config"),
+        pytest.param(None, {"text_config": {"eos_token_id": 2}}, (2,), id="text-config"),
         pytest.param(None, {"eos_token_id": None}, (), id="none"),
     ],
 )

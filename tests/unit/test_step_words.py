@@ -1,8 +1,10 @@
 """A plan as words: what stands where, what padding says, and where the parts begin."""
 
+from dataclasses import replace
+
 import pytest
 
-from engine_service.plan import Plan, PrefillChunk
+from engine_service.plan import FeatureRun, Plan, PrefillChunk
 from engine_service.sequence import Sequence, SequenceSpec
 from engine_service.step_words import NO_PREFILL, PrefillShape, step_words
 
@@ -57,6 +59,17 @@ def test_chunks_are_packed_without_padding():
     assert lens == [7, 6, 1]
     assert (ends, draw_rows, draw_positions) == ([7, 8], [0, 5], [6, 1])
     assert ids == [104, 105, 106, 201, 202, 203, 204, 205, 300]
+
+
+def test_tokens_of_images_take_rows_behind_the_vocabulary():
+    first, second, third = _chunks()
+    chunks = [
+        replace(first, features=(FeatureRun(0, 1, 1000), FeatureRun(2, 3, 1050))),
+        replace(second, features=(FeatureRun(1, 4, 2000),)),
+        third,
+    ]
+    ids = _parts(chunks, PrefillShape(9, 3, 2))[-1]
+    assert ids == [1000, 105, 1050, 201, 2000, 2001, 2002, 205, 300]
 
 
 def test_padding_of_a_larger_shape_belongs_to_the_scratch_row():

@@ -17,7 +17,7 @@ TEMPLATE = (
     "{% for message in messages %}<|{{ message.role }}|>{{ message.content }}</s>{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
-HELLO = ChatMessage("user", "hello")
+HELLO = ChatMessage("user", ("hello",))
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +70,14 @@ def test_a_model_without_a_template_takes_no_chats(tmp_path):
     assert not template.exists
     with pytest.raises(InvalidRequestError, match="no chat template"):
         template.render(Chat((HELLO,)))
+
+
+@pytest.mark.parametrize("name", ["chat_template.json", "processor_config.json"])
+def test_a_template_in_the_processors_files_counts(tmp_path, name):
+    directory = write_model_dir(tmp_path, byte_level())
+    (directory / name).write_text(json.dumps({"chat_template": TEMPLATE}))
+    template = ChatTemplate(load_tokenizer(directory, num_threads=1).source)
+    assert template.render(Chat((HELLO,))) == "<s><|user|>hello</s><|assistant|>"
 
 
 @pytest.mark.parametrize("name", ["chat_template", "tokenize", "messages", "conversation"])

@@ -9,7 +9,7 @@ from tandem.v1 import inference_pb2
 from tokenizer_service.config import TokenizerServiceConfig
 from tokenizer_service.engine_conversion import to_spec, to_timeout_ms
 from tokenizer_service.engine_info import SequenceSpec
-from tokenizer_service.request import Chat, Request, Sampling, SamplingFields
+from tokenizer_service.request import Chat, Image, Request, Sampling, SamplingFields
 from tokenizer_service.request_conversion import from_request
 from tokenizer_service.sampling_defaults import load_defaults, resolve
 from tokenizer_service.seeds import answer_seed
@@ -37,7 +37,8 @@ def test_a_chats_parts_are_joined_and_its_numbers_are_whole_where_they_can_be():
     message.chat.template_variables.update({"thinking": False, "budget": 10})
     chat = from_request(message).input
     assert isinstance(chat, Chat)
-    assert (chat.messages[0].text, chat.messages[0].image_parts) == ("ab", (1,))
+    assert chat.messages[0].text == "ab"
+    assert chat.messages[0].images == (Image("chat.messages[0].content[1].image"),)
     assert chat.tools[0] == {"max": 3, "step": 0.5, "list": [1, None]}
     assert isinstance(chat.tools[0]["max"], int)
     assert chat.template_variables == {"thinking": False, "budget": 10}
@@ -103,6 +104,8 @@ def test_seeds_are_the_requests_own_first_and_splitmix64_then():
     ("flags", "said"),
     [
         ({"max_requests": 0}, "max_requests=0 must be at least 1"),
+        ({"max_image_pixels": 0}, "max_image_pixels=0 must be at least 1"),
+        ({"max_images": -1}, "max_images=-1 must be at least 0"),
         ({"grace_s": -1.0}, "grace_s=-1.0 must be at least 0"),
         ({"grace_s": float("nan")}, "grace_s=nan"),
         ({"engine": ""}, "engine is empty"),

@@ -62,6 +62,17 @@ def add_sampling_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_image_flag(parser: argparse.ArgumentParser, text: str) -> None:
+    """Adds `--image`; `text` says what the pictures belong to."""
+    parser.add_argument(
+        "--image",
+        action="append",
+        default=[],
+        metavar="PATH",
+        help=f"a picture: PNG, JPEG, WebP, GIF or BMP; {text}; repeatable (default: none)",
+    )
+
+
 def sampling(arguments: argparse.Namespace) -> dict[str, Any]:
     """The settings that were given, as keyword arguments of the client."""
     names = ["model", "stop", *(name for name, *_ in _SAMPLING)]

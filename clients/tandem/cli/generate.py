@@ -4,12 +4,14 @@ import argparse
 import sys
 
 from tandem.cli.answer import print_answer
-from tandem.cli.flags import Commands, add_connection_flags, add_sampling_flags, sampling
+from tandem.cli.flags import Commands, add_connection_flags, add_image_flag, add_sampling_flags, sampling
+from tandem.cli.picture import read_picture
 from tandem.client import Client
-from tandem.request import Message
+from tandem.request import Image, Message
 from tandem.stream import Stream
 
 _INTERRUPTED = 130
+_PLACEHOLDER = "<image>"
 
 
 def add_command(commands: Commands, default_target: str | None) -> None:
@@ -25,6 +27,7 @@ def add_command(commands: Commands, default_target: str | None) -> None:
         "--chat", action="store_true", help="send the text as a user's message (default: as it stands)"
     )
     parser.add_argument("--system", metavar="TEXT", help="a system message; implies --chat (default: none)")
+    add_image_flag(parser, f"stands for an {_PLACEHOLDER} in the text, else implies --chat")
     add_connection_flags(parser, default_target)
     add_sampling_flags(parser)
     parser.set_defaults(run=run)
@@ -33,14 +36,16 @@ def add_command(commands: Commands, default_target: str | None) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command."""
     prompt = sys.stdin.read() if arguments.prompt == "-" else arguments.prompt
+    pictures = [read_picture(path) for path in arguments.image]
     with Client(arguments.target, generate_timeout=arguments.timeout) as client:
-        printed = print_answer(lambda: _start(client, prompt, arguments))
+        printed = print_answer(lambda: _start(client, prompt, pictures, arguments))
     return _INTERRUPTED if printed.is_cancelled else 0
 
 
-def _start(client: Client, prompt: str, arguments: argparse.Namespace) -> Stream:
+def _start(client: Client, prompt: str, pictures: list[Image], arguments: argparse.Namespace) -> Stream:
     options = sampling(arguments)
-    if not arguments.chat and arguments.system is None:
-        return client.stream(prompt, **options)
+    is_plain = not pictures or _PLACEHOLDER in prompt
+    if is_plain and not arguments.chat and arguments.system is None:
+        return client.stream(prompt, images=pictures, **options)
     system = [] if arguments.system is None else [Message("system", arguments.system)]
-    return client.stream_chat([*system, Message("user", prompt)], **options)
+    return client.stream_chat([*system, Message("user", [*pictures, prompt])], **options)

@@ -1,0 +1,112 @@
+"""Images of requests to pixels: in threads, each file once, and known ones by their hash."""
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from tandem_service.errors import NotFoundError, Violation, invalid
+from tokenizer_service.byte_budget import ByteBudget
+from tokenizer_service.image_cache import ImageCache
+from tokenizer_service.image_file import ImageBounds, ImageError, open_rgb
+from tokenizer_service.image_processor import ImageProcessor
+from tokenizer_service.pixels import Pixels
+from tokenizer_service.request import Image
+
+# Hashing up to here takes less time (about 30 us) than is worth a thread's wake-up.
+_INLINE_BYTES = 64 * 1024
+
+
+class ImageLoader:
+    """Decodes and resizes; the event loop does neither."""
+
+    def __init__(
+        self,
+        processor: ImageProcessor,
+        bounds: ImageBounds,
+        num_threads: int,
+        max_cache_bytes: int,
+        budget: ByteBudget,
+    ) -> None:
+        """Each thread works on one image.
+
+        Args:
+            processor: Makes the pixels.
+            bounds: What a file may be.
+            num_threads: How many threads there are.
+            max_cache_bytes: Pixels of this size stay known.
+            budget: Bounds the files that wait and the pixels that anybody holds.
+        """
+        self._processor = processor
+        self._bounds = bounds
+        self._threads = ThreadPoolExecutor(num_threads, thread_name_prefix="images")
+        self._cache = ImageCache(max_cache_bytes)
+        self._budget = budget
+        self._loading: dict[bytes, asyncio.Future[Pixels]] = {}
+
+    async def load(self, images: Sequence[Image]) -> tuple[Pixels, ...]:
+        """The pixels of each image.
+
+        Raises:
+            InvalidRequestError: Files break a bound or cannot be decoded; all of them are named.
+            NotFoundError: A hash is not known.
+            OverloadedError: Too many images are held already.
+        """
+        outcomes = await asyncio.gather(*(self._load(image) for image in images))
+        wrong = [each for each in outcomes if isinstance(each, Violation)]
+        if wrong:
+            raise invalid(*wrong)
+        return tuple(each for each in outcomes if isinstance(each, Pixels))
+
+    async def _load(self, image: Image) -> Pixels | Violation:
+        if image.sha256 is not None:
+            return self._known(image, image.sha256)
+        try:
+            return await self._from_file(image.data or b"")
+        except ImageError as error:
+            return Violation(f"{image.field}.data", str(error))
+
+    def _known(self, image: Image, sha256: bytes) -> Pixels:
+        pixels = self._cache.get(sha256)
+        if pixels is None:
+            description = f"{sha256.hex()} is not known to this worker, or no more; send the file's bytes"
+            field = f"{image.field}.sha256"
+            raise NotFoundError(f"{field}: {description}", violations=(Violation(field, description),))
+        return pixels
+
+    async def _from_file(self, data: bytes) -> Pixels:
+        sha256 = await self._hash(data)
+        pixels = self._cache.get(sha256)
+        if pixels is not None:
+            return pixels
+        loading = self._loading.get(sha256)
+        if loading is None:
+            self._budget.take(len(data))
+            loop = asyncio.get_running_loop()
+            loading = self._loading[sha256] = loop.run_in_executor(self._threads, self._process, data)
+            loading.add_done_callback(lambda done: self._loaded(sha256, len(data), done))
+        # Other requests may wait for the same file: the end of one must not end the loading.
+        return await asyncio.shield(loading)
+
+    def _loaded(self, sha256: bytes, num_bytes: int, loading: "asyncio.Future[Pixels]") -> None:
+        del self._loading[sha256]
+        self._budget.give_back(num_bytes)
+        if not loading.cancelled() and loading.exception() is None:
+            pixels = loading.result()
+            self._budget.count(pixels, len(pixels.data))
+            self._cache.put(sha256, pixels)
+
+    async def _hash(self, data: bytes) -> bytes:
+        if len(data) > self._bounds.max_bytes:
+            # Refused by `process`, which says so; not worth hashing.
+            return hashlib.sha256(data[:_INLINE_BYTES]).digest() + len(data).to_bytes(8)
+        if len(data) <= _INLINE_BYTES:
+            return hashlib.sha256(data).digest()
+        return await asyncio.get_running_loop().run_in_executor(self._threads, _sha256, data)
+
+    def _process(self, data: bytes) -> Pixels:
+        return self._processor.process(open_rgb(data, self._bounds))
+
+
+def _sha256(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
