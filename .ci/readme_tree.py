@@ -22,6 +22,7 @@ TOLD = {
     "demo/tandem_demo/MODEL_CARD.md": "what the demo model can do and how well",
     "demo/tandem_demo/accuracy.json": "the figures of the model card",
     "demo/tandem_demo/model/": "the trained checkpoint, a Hugging Face model directory",
+    "demo/tandem_demo/pictures/MODEL_CARD.md": "what the picture model is to be; it is not trained yet",
     "demo/tandem_demo/text/word_lists.txt": "the words of the training text",
     "clients/tandem/v1/": "generated stubs of the public contract",
     "clients/tandem/engine/v1/": "generated stubs of the engine contract",
