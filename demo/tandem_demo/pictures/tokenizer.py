@@ -8,8 +8,9 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from random import Random
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer
 
+from tandem_demo.byte_level_bpe import train_byte_level_bpe
 from tandem_demo.pictures.composing import make_scene
 from tandem_demo.pictures.exchange import Exchange
 from tandem_demo.pictures.tasks import draw_exchanges
@@ -61,22 +62,7 @@ def sample_text(seed: int, num_scenes: int) -> Iterable[str]:
 
 def train_tokenizer(seed: int, num_scenes: int = 1500, vocab_size: int = VOCAB_SIZE) -> Tokenizer:
     """Learn the merges; the same seed gives the same tokenizer."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        special_tokens=list(SPECIAL_TOKENS),
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(sample_text(seed, num_scenes), trainer)
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{BEGIN} $A", pair=f"{BEGIN} $A $B", special_tokens=[(BEGIN, BEGIN_ID)]
-    )
-    return tokenizer
+    return train_byte_level_bpe(sample_text(seed, num_scenes), SPECIAL_TOKENS, vocab_size, BEGIN)
 
 
 def encode_exchanges(
