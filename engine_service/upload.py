@@ -38,7 +38,8 @@ class Upload:
 
     def _send(self, inputs: array[int], places: array[int], words: array[int], table: SequenceTable) -> None:
         sent = inputs[:]
-        begin, middle = len(pad(sent)), len(pad(sent)) + aligned(len(places))
+        begin = len(pad(sent))
+        middle = begin + aligned(len(places))
         sent.extend(places)
         pad(sent).extend(words)
         if sent:

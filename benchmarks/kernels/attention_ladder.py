@@ -18,7 +18,7 @@ import triton
 import triton.language as tl
 
 from benchmarks.kernels.timing import matmul_rate, median_us, read_bandwidth
-from benchmarks.record import write_result
+from tandem_bench.record import write_result
 from tandem_kernels.decode_attention import decode_attention
 from tandem_kernels.decode_plan import empty_plan
 from tandem_kernels.plan_decode import plan_decode

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.kernels.timing import copy_bandwidth, median_us
-from benchmarks.record import write_result
+from tandem_bench.record import write_result
 from tandem_kernels import add_rms_norm, embedding, reference, rms_norm, rope_store, silu_mul, softmax
 
 TOKENS = (1, 64, 2048)

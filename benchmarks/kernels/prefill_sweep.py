@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from benchmarks.kernels.timing import median_us
-from benchmarks.record import write_result
+from tandem_bench.record import write_result
 from tandem_kernels.prefill_attention import TileShape, tiled_prefill_attention
 
 BLOCK_SIZE = 16

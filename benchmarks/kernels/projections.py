@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from benchmarks.kernels.projection_cases import SHAPES, Inputs, Projection, Shape, WeightPool, projections
 from benchmarks.kernels.timing import median_us, read_bandwidth
-from benchmarks.record import write_result
+from tandem_bench.record import write_result
 
 # Models with measured tiles at all batches, the others where the default tiles are used.
 BATCHES = {"Llama-3.2-1B": (1, 2, 4, 8, 16, 32, 64, 128), "Llama-3.1-8B": (1, 2, 4, 8, 16, 32, 64, 128)}

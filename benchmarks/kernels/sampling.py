@@ -15,7 +15,7 @@ from functools import partial
 import torch
 
 from benchmarks.kernels.timing import median_us, read_bandwidth
-from benchmarks.record import write_result
+from tandem_bench.record import write_result
 from tandem_kernels import sample
 from tandem_kernels.sequence_state import Column, StateLayout
 

@@ -39,8 +39,8 @@ def _logits(num_seqs, vocab_size=VOCAB, seed=0, scale=3.0):
     return scale * random_tensor(num_seqs, vocab_size, seed=seed)
 
 
-def _draw_both(arguments):
-    """What the kernels draw; all but rounding is as in the reference."""
+def _assert_draws_agree(arguments):
+    """All but rounding is as in the reference; returns what the kernels and the reference drew."""
     ours = arguments.to(DEVICE)
     drawn = sample(*ours.all()).cpu()
     assert torch.equal(ours.logits.cpu(), arguments.logits)
@@ -93,7 +93,7 @@ def _possible_draws(arguments, index):
 @pytest.mark.parametrize("num_seqs", [1, 7, 256] if ON_GPU else [1, len(KINDS)])
 def test_draws_are_the_reference_s(num_seqs, vocab_size):
     arguments = _arguments(_logits(num_seqs, vocab_size, seed=num_seqs))
-    drawn, expected = _draw_both(arguments)
+    drawn, expected = _assert_draws_agree(arguments)
     assert (drawn != expected).float().mean() <= 0.02
 
 
@@ -105,7 +105,7 @@ def test_draws_of_many_seeds_and_positions_are_the_reference_s():
     seeds = torch.randint(*bounds, (num_seqs, 2), generator=generator)
     arguments.state[:num_seqs, Column.SEED_LOW : Column.SEED_HIGH + 1] = seeds.int()
     arguments.positions[:] = torch.randint(0, 100_000, (num_seqs,), generator=generator)
-    drawn, expected = _draw_both(arguments)
+    drawn, expected = _assert_draws_agree(arguments)
     assert (drawn != expected).float().mean() <= 0.02
 
 
@@ -122,7 +122,7 @@ def test_draws_of_many_seeds_and_positions_are_the_reference_s():
     ],
 )
 def test_odd_logits(make_logits):
-    _draw_both(_arguments(make_logits()))
+    _assert_draws_agree(_arguments(make_logits()))
 
 
 def _masked(share):
@@ -143,7 +143,7 @@ def test_without_any_likely_token_some_token_is_drawn(value):
 def test_of_equal_logits_truncation_keeps_the_first_ids():
     params = [SamplingParams(top_k=3, seed=seed) for seed in range(100 if ON_GPU else 5)]
     arguments = _arguments(torch.ones(len(params), VOCABS[0]), params, output=())
-    drawn, expected = _draw_both(arguments)
+    drawn, expected = _assert_draws_agree(arguments)
     assert torch.equal(drawn, expected)
     assert set(drawn.tolist()) <= {0, 1, 2}
 
