@@ -11,7 +11,7 @@ demo: .venv/serve.stamp  ## start both services with the demo model, ask it some
 	$(BIN)/tandem demo
 
 test: .venv/dev.stamp  ## the whole CPU test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 check: lint types protos-check  ## what must hold besides the tests
 

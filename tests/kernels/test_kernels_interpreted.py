@@ -9,16 +9,20 @@ from pathlib import Path
 import pytest
 import torch
 
+# The interpreter's products are small; BLAS threads, which count the host's cores and not a container's
+# share of them, would only wait for each other.
+ENVIRONMENT = {"TRITON_INTERPRET": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 FILES = sorted(Path(__file__).parent.glob("test_*_kernels.py"))
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the GPU runs the same tests on compiled kernels")
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_in_the_interpreter(file):
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(file)]
     finished = subprocess.run(
         command,
-        env=os.environ | {"TRITON_INTERPRET": "1"},
+        env=os.environ | ENVIRONMENT,
         cwd=Path(__file__).parents[2],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
