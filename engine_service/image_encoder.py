@@ -1,47 +1,72 @@
 """Pixels of a step's images through the vision tower, in batches."""
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 import torch
 
+from engine_service.graphs import Graphs
 from engine_service.models.llava import Llava
 from engine_service.plan import ImageWork
 
-# Images that go through the tower at once.
-MAX_BATCH = 32
+# Images that go through the tower at once, by graphs on a GPU; other numbers are made up of these.
+BATCH_SIZES = (32, 16, 8, 4, 2, 1)
 
 
 class ImageEncoder:
     """Brings pixels to the device and has their features written to their slots."""
 
-    def __init__(self, model: Llava, device: torch.device) -> None:
-        """All on `device`."""
+    def __init__(self, model: Llava, device: torch.device, pool: Any) -> None:
+        """All on `device`; `pool` is for graphs."""
+        self._num_images = len(model.features)
+        self._sizes = [size for size in BATCH_SIZES if size <= self._num_images]
         self._model = model
-        self._device = device
+        # What the tower reads, so that a graph finds it. Batches follow each other on one stream.
+        shape = (self._sizes[0], model.image_size, model.image_size, 3)
+        self._pixels = torch.zeros(shape, dtype=torch.uint8, device=device)
+        self._slots = torch.arange(self._sizes[0], device=device)
+        self._graphs = Graphs(self._see, pool)
 
     @property
     def num_images(self) -> int:
         """Images whose features have a place."""
-        return len(self._model.features)
+        return self._num_images
 
     def encode(self, images: list[ImageWork]) -> None:
         """Starts the work; on a GPU returns before it is done."""
-        for start in range(0, len(images), MAX_BATCH):
-            batch = images[start : start + MAX_BATCH]
-            slots = torch.tensor([image.slot for image in batch])
-            self._model.see(self._to_device(self._pixels(batch)), self._to_device(slots))
+        start = 0
+        for size in batch_sizes(len(images), self._sizes):
+            self._send(images[start : start + size])
+            self._graphs.run(size)
+            start += size
 
     def run_largest(self) -> None:
         """Runs the largest batch on nothing: shows its memory."""
-        size = self._model.image_size
-        count = min(MAX_BATCH, self.num_images)
-        pixels = torch.zeros(count, size, size, 3, dtype=torch.uint8, device=self._device)
-        self._model.see(pixels, torch.arange(count, device=self._device))
+        self._see(self._sizes[0])
 
-    def _pixels(self, batch: list[ImageWork]) -> torch.Tensor:  # [num_images, image_size, image_size, 3]
-        size = self._model.image_size
-        joined = bytearray().join(image.pixels for image in batch)
-        return torch.frombuffer(joined, dtype=torch.uint8).view(len(batch), size, size, 3)
+    def captures(self) -> list[Callable[[], None]]:
+        """What captures each size of a batch, the largest first; only before there are features."""
+        return [partial(self._graphs.capture, size) for size in self._sizes]
 
-    def _to_device(self, values: torch.Tensor) -> torch.Tensor:
-        if self._device.type == "cuda":
-            values = values.pin_memory()
-        return values.to(self._device, non_blocking=True)
+    def _see(self, num_images: int) -> None:
+        self._model.see(self._pixels[:num_images], self._slots[:num_images])
+
+    def _send(self, batch: list[ImageWork]) -> None:
+        pixels = torch.frombuffer(bytearray().join(each.pixels for each in batch), dtype=torch.uint8)
+        slots = torch.tensor([each.slot for each in batch])
+        for target, values in ((self._pixels, pixels), (self._slots, slots)):
+            part = target[: len(batch)]
+            values = values.view(part.shape)
+            part.copy_(values.pin_memory() if target.is_cuda else values, non_blocking=True)
+
+
+def batch_sizes(count: int, sizes: list[int]) -> list[int]:
+    """The fewest of the descending `sizes`, of which the last is 1 and each divides the one before, that
+    make up `count`.
+    """
+    found = []
+    for size in sizes:
+        found += [size] * (count // size)
+        count %= size
+    return found

@@ -13,6 +13,7 @@ from engine_service.config import EngineConfig
 from engine_service.cuda_graph import GraphedSteps
 from engine_service.device import check_device, choose_device
 from engine_service.device_memory import MemoryUse
+from engine_service.graphs import capture_in_turn
 from engine_service.image_encoder import ImageEncoder
 from engine_service.kv_cache import KVCache, bytes_per_block
 from engine_service.model_config import ModelConfig, num_image_slots
@@ -69,7 +70,9 @@ def _load(
     num_images = num_image_slots(model_config, config.image_cache_mib << 20, dtype.itemsize)
     loaded = _load_model(model_config, directory, dtype, device, use, num_images)
     model = loaded.language_model if isinstance(loaded, Llava) else loaded
-    images = ImageEncoder(loaded, device) if isinstance(loaded, Llava) else None
+    is_gpu = device.type == "cuda"
+    pool = torch.cuda.graph_pool_handle() if is_gpu else None
+    images = ImageEncoder(loaded, device, pool) if isinstance(loaded, Llava) else None
     use.note("weights")
     table = _sequence_table(config, model_config, num_eos_ids, device)
     upload = Upload(_num_input_words(config), device)
@@ -81,7 +84,7 @@ def _load(
         table.use_scratch_block(num_blocks)
         return ModelSteps(model, cache, table, upload, plan)
 
-    if device.type == "cuda":
+    if is_gpu:
         # What it takes stays with torch, and is there again whenever a step needs as much.
         _run_largest_prefill(steps_with(0), config)
         if images:
@@ -89,11 +92,10 @@ def _load(
         use.note("workspace")
     steps = steps_with(_num_blocks(config, model_config, dtype, use))
     use.note("KV cache")
-    is_gpu = device.type == "cuda"
-    graphs = GraphedSteps(steps, config.max_num_seqs, config.max_prefill_tokens, is_padded=is_gpu)
+    graphs = GraphedSteps(steps, config.max_num_seqs, config.max_prefill_tokens, pool, is_padded=is_gpu)
     if is_gpu and not config.eager:
         use.give_back()  # as each capture does
-        graphs.capture()
+        capture_in_turn(graphs.captures() + (images.captures() if images else []))
         use.note("graphs")
     use.report()
     return ModelRunner(steps, graphs, upload, images)

@@ -6,13 +6,7 @@ from functools import partial
 import torch
 from torch.nn import functional as F
 
-
-def quick_gelu(
-    x: torch.Tensor,  # [...]
-) -> torch.Tensor:  # [...]
-    """x * sigmoid(1.702 x), CLIP's approximation of GELU (Hendrycks and Gimpel, 2016)."""
-    return x * torch.sigmoid(1.702 * x)
-
+from tandem_kernels import quick_gelu
 
 ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "quick_gelu": quick_gelu,

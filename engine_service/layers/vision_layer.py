@@ -7,6 +7,7 @@ from torch.nn import functional as F
 from engine_service.layers.activation import ACTIVATIONS
 from engine_service.layers.parameter import parameter
 from engine_service.vision_config import VisionConfig
+from tandem_kernels import add_layer_norm, layer_norm
 
 
 class LayerNorm(nn.Module):
@@ -24,7 +25,15 @@ class LayerNorm(nn.Module):
         x: torch.Tensor,  # [..., hidden_size]
     ) -> torch.Tensor:  # [..., hidden_size]
         """Normalizes each row on its own."""
-        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
+        return layer_norm(x, self.weight, self.bias, self.eps)
+
+    def add(
+        self,
+        x: torch.Tensor,  # [..., hidden_size]
+        residual: torch.Tensor,  # [..., hidden_size], overwritten with x + residual
+    ) -> torch.Tensor:  # [..., hidden_size]
+        """Adds `x` to the residual stream, and normalizes the sum."""
+        return add_layer_norm(x, residual, self.weight, self.bias, self.eps)
 
     def checkpoint_tensors(self, prefix: str) -> dict[str, torch.Tensor]:
         """Where each tensor of the checkpoint goes, by its name there."""
@@ -109,11 +118,14 @@ class VisionLayer(nn.Module):
 
     def forward(
         self,
-        residual: torch.Tensor,  # [num_images, num_places, hidden_size]
+        added: torch.Tensor,  # [num_images, num_places, hidden_size]
+        residual: torch.Tensor,  # [num_images, num_places, hidden_size], overwritten
     ) -> torch.Tensor:  # [num_images, num_places, hidden_size]
-        """The stream with what attention and feed-forward find."""
-        residual = residual + self.attention(self.attention_norm(residual))
-        return residual + self.mlp(self.mlp_norm(residual))  # type: ignore[no-any-return]
+        """Adds what came before to the stream, then what attention finds; what the feed-forward part
+        finds is for the next to add.
+        """
+        found = self.attention(self.attention_norm.add(added, residual))
+        return self.mlp(self.mlp_norm.add(found, residual))  # type: ignore[no-any-return]
 
     def checkpoint_tensors(self, prefix: str) -> dict[str, torch.Tensor]:
         """Where each tensor of the checkpoint goes, by its name there."""

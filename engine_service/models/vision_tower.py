@@ -37,10 +37,12 @@ class VisionTower(nn.Module):
         patches = F.linear(self._patches(pixels), self.patch_weight.flatten(1))
         class_token = self.class_embedding.expand(len(pixels), 1, -1)
         places = torch.cat((class_token, patches), dim=1)
-        residual = self.input_norm(places + self.position_embedding)
+        added = self.input_norm(places + self.position_embedding)
+        residual = torch.zeros_like(added)
         for layer in self.layers:
-            residual = layer(residual)
-        return residual if self.has_class_feature else residual[:, 1:]  # type: ignore[no-any-return]
+            added = layer(added, residual)
+        residual += added
+        return residual if self.has_class_feature else residual[:, 1:]
 
     def _patches(
         self,

@@ -37,8 +37,8 @@ def _assert_same(graphs, eager):
 def test_a_core_has_a_graph_for_every_size(checkpoint):
     core = LocalCore(checkpoint, **HALF, max_num_seqs=16)
     graphs = core.core._runner._graphs
-    assert sorted(graphs._decode._captured) == [1, 2, 4, 8, 16]
-    assert sorted(shape.num_tokens for shape in graphs._prefill._captured) == list(PREFILL_TOKENS)
+    assert graphs._decode.sizes == {1, 2, 4, 8, 16}
+    assert {shape.num_tokens for shape in graphs._prefill.sizes} == set(PREFILL_TOKENS)
 
 
 @pytest.mark.parametrize("seed", range(3))

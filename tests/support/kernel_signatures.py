@@ -17,6 +17,7 @@ from tandem_kernels.decode_inputs import _decode_inputs_kernel
 from tandem_kernels.decode_plan import tile_tokens
 from tandem_kernels.embedding import _embedding_kernel
 from tandem_kernels.head_norm_rope_store import _head_norm_rope_store_kernel
+from tandem_kernels.layer_norm import _layer_norm_kernel
 from tandem_kernels.linear import _linear_kernel, kernel_constants as linear_constants
 from tandem_kernels.norm_gate_up_silu import _norm_gate_up_silu_kernel, kernel_constants as gate_up_constants
 from tandem_kernels.norm_qkv_rope_store import _norm_qkv_rope_store_kernel, kernel_constants as qkv_constants
@@ -27,6 +28,7 @@ from tandem_kernels.prefill_attention import (
     tile_shape,
 )
 from tandem_kernels.projection_tiles import BATCH_BUCKETS, MEASURED, Tile, default_tile
+from tandem_kernels.quick_gelu import _quick_gelu_kernel
 from tandem_kernels.rms_norm import _add_rms_norm_kernel, _rms_norm_kernel
 from tandem_kernels.rope_store import _rope_store_kernel
 from tandem_kernels.sample import MAX_REGISTERS as SAMPLE_REGISTERS, pick_constants, scan_constants
@@ -241,6 +243,15 @@ CASES = [
         "add-rms-norm-8192-fp32", _add_rms_norm_kernel, "*fp32 *fp32 *fp32 *fp32 i32 i32 fp32",
         {"SIZE": 8192, "BLOCK_SIZE": 8192}, num_warps=16,
     ),
+    KernelCase(
+        "layer-norm-1024", _layer_norm_kernel, "*bf16 *bf16 *bf16 *bf16 *bf16 fp32",
+        {"SIZE": 1024, "BLOCK_SIZE": 1024, "ADDS": 0}, num_warps=4,
+    ),
+    KernelCase(
+        "add-layer-norm-1024", _layer_norm_kernel, "*bf16 *bf16 *bf16 *bf16 *bf16 fp32",
+        {"SIZE": 1024, "BLOCK_SIZE": 1024, "ADDS": 1}, num_warps=4,
+    ),
+    KernelCase("quick-gelu", _quick_gelu_kernel, "*bf16 *bf16 i32", {"BLOCK_SIZE": 2048}, num_warps=8),
     KernelCase("rope-store-32over8-d64", _rope_store_kernel, _ROPE_TYPES, _rope(32, 8, 32, 32), num_warps=2),
     KernelCase("rope-store-32over8-d128", _rope_store_kernel, _ROPE_TYPES, _rope(32, 8, 64, 64), num_warps=2),
     KernelCase("rope-store-14over2-d80", _rope_store_kernel, _ROPE_TYPES, _rope(14, 2, 40, 64), num_warps=2),

@@ -6,7 +6,8 @@ import logging
 import pytest
 import torch
 
-from engine_service.cuda_graph import GraphedSteps, _Graphs, decode_sizes
+from engine_service.cuda_graph import GraphedSteps, decode_sizes
+from engine_service.graphs import Graphs, capture_in_turn
 from engine_service.step_words import NO_PREFILL, PrefillShape
 
 
@@ -40,12 +41,11 @@ class Graph:
 
 @pytest.fixture(autouse=True)
 def _no_gpu(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
 
 
 def _steps(max_num_seqs=16, max_prefill_tokens=2048, is_padded=True):
-    return GraphedSteps(Steps(), max_num_seqs, max_prefill_tokens, is_padded=is_padded)
+    return GraphedSteps(Steps(), max_num_seqs, max_prefill_tokens, None, is_padded=is_padded)
 
 
 @pytest.mark.parametrize("most", [1, 2, 3, 8, 15, 16, 17, 63, 64, 100, 256, 257, 300, 1024])
@@ -66,13 +66,13 @@ def test_decode_sizes_of_the_default():
 @pytest.mark.parametrize(("num_seqs", "size"), [(1, 1), (2, 2), (3, 4), (8, 8), (9, 12), (12, 12)])
 def test_a_decode_batch_is_padded_to_the_next_size(num_seqs, size):
     steps = Steps()
-    GraphedSteps(steps, 12, 64, is_padded=True).decode(num_seqs)
+    GraphedSteps(steps, 12, 64, None, is_padded=True).decode(num_seqs)
     assert steps.ran == [size]
 
 
 def test_without_a_gpu_nothing_is_padded():
     steps = Steps()
-    graphs = GraphedSteps(steps, 12, 64, is_padded=False)
+    graphs = GraphedSteps(steps, 12, 64, None, is_padded=False)
     graphs.decode(3)
     assert steps.ran == [3]
     shape = PrefillShape(5, 1, 1)
@@ -123,11 +123,11 @@ def test_sizes_without_memory_for_a_graph_run_without_one(monkeypatch, caplog, r
         captured.append(size)
         return Graph(size, replayed), None
 
-    monkeypatch.setattr(_Graphs, "_capture", capture)
+    monkeypatch.setattr(Graphs, "_capture", capture)
     steps = Steps()
-    graphs = GraphedSteps(steps, 16, 2048, is_padded=True)
+    graphs = GraphedSteps(steps, 16, 2048, None, is_padded=True)
     with caplog.at_level(logging.WARNING):
-        assert graphs.capture() == room
+        assert capture_in_turn(graphs.captures()) == room
     assert captured == (SIZES + SHAPES)[:room]
     words = f"no memory for {NUM_GRAPHS - room} of {NUM_GRAPHS} graphs"
     assert (words in caplog.text) == (room < NUM_GRAPHS)

@@ -43,6 +43,7 @@ ENGINE_LAYERS = [
     ["batch"],
     ["layers"],
     ["models"],
+    ["graphs"],
     ["weights", "log_probabilities", "image_encoder"],
     ["model_steps"],
     ["cuda_graph"],
