@@ -56,10 +56,11 @@ class GraphedSteps:
     def captures(self) -> list[Callable[[], None]]:
         """What captures each size, the largest first."""
         shapes = [self._prefill_shape(size) for size in reversed(self._prefill_sizes)]
-        decodes = [
+        captures: list[Callable[[], None]] = [
             partial(self._capture, self._decode, size, NO_PREFILL) for size in self._decode_sizes[::-1]
         ]
-        return decodes + [partial(self._capture, self._prefill, shape, shape) for shape in shapes]
+        captures += [partial(self._capture, self._prefill, shape, shape) for shape in shapes]
+        return captures
 
     @property
     def _prefill_chunks(self) -> int:
