@@ -6,7 +6,8 @@ import sys
 import pytest
 import torch
 
-from engine_service.cuda_graph import PREFILL_TOKENS, _Graphs
+from engine_service.cuda_graph import PREFILL_TOKENS
+from engine_service.graphs import Graphs
 from engine_service.sampling_params import SamplingParams
 from engine_service.sequence import SequenceSpec
 from support.checkpoints import random_model, save
@@ -30,7 +31,7 @@ def expected(checkpoint):
 
 @pytest.mark.parametrize("room", [0, 1, 4, 7])
 def test_out_of_memory_during_capture_leaves_fewer_graphs(checkpoint, expected, monkeypatch, caplog, room):
-    capture, sizes = _Graphs._capture, []
+    capture, sizes = Graphs._capture, []
 
     def capture_some(self, size):
         if len(sizes) == room:
@@ -38,7 +39,7 @@ def test_out_of_memory_during_capture_leaves_fewer_graphs(checkpoint, expected, 
         sizes.append(size)
         return capture(self, size)
 
-    monkeypatch.setattr(_Graphs, "_capture", capture_some)
+    monkeypatch.setattr(Graphs, "_capture", capture_some)
     core = LocalCore(checkpoint, **FLAGS)
     assert f"no memory for {NUM_GRAPHS - room} of {NUM_GRAPHS} graphs" in caplog.text
     assert core.generate(SPEC) == expected
@@ -47,23 +48,23 @@ def test_out_of_memory_during_capture_leaves_fewer_graphs(checkpoint, expected, 
 # Counted from what is taken when capturing begins; the second capture or a later one needs more.
 SMALL = """
 import sys, torch
-from engine_service.cuda_graph import GraphedSteps
+from engine_service import loading
 from engine_service.sampling_params import SamplingParams
 from engine_service.sequence import SequenceSpec
 from support.local_core import LocalCore
 from tandem_service.logs import set_up_logging
 
-capture = GraphedSteps.capture
+capture = loading.capture_in_turn
 
-def capture_in_little_memory(self):
+def capture_in_little_memory(captures):
     room = torch.cuda.memory_reserved() + ({more_mib} << 20)
     total = torch.cuda.get_device_properties(0).total_memory
     torch.cuda.set_per_process_memory_fraction(room / total)
-    num_captured = capture(self)
+    num_captured = capture(captures)
     print("captured", num_captured)
     return num_captured
 
-GraphedSteps.capture = capture_in_little_memory
+loading.capture_in_turn = capture_in_little_memory
 set_up_logging()
 core = LocalCore({model!r}, device="cuda", dtype="float32", max_num_seqs=8)
 print(core.generate(SequenceSpec((3, 1, 4, 1, 5), 20, SamplingParams(temperature=0.0))))
