@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from tandem_service.flags import flag
+from tandem_service.tls import ListenerTls
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,10 @@ class EngineConfig:
         "", "name of the model for clients; empty takes the last part of --model", unit="name"
     )
     listen: str = flag("127.0.0.1:50052", "address to listen on, HOST:PORT or unix:PATH", unit="address")
+    tls_cert: str = flag("", "PEM file of this service's certificate chain; empty speaks plain text")
+    tls_key: str = flag("", "PEM file of the certificate's private key")
+    tls_client_ca: str = flag("", "PEM file of the roots of clients' certificates, which they must then show")
+    tokens: str = flag("", "TOML file of the tokens that are let in; empty lets everybody in")
     device: str = flag(
         "auto",
         "device for weights and KV cache; auto is the GPU where there is one",
@@ -67,6 +72,12 @@ class EngineConfig:
             _check_at_least(name, getattr(self, name), 0)
         if not 0 < self.gpu_memory_utilization <= 1:
             raise ValueError(f"gpu_memory_utilization={self.gpu_memory_utilization}: must be in (0, 1]")
+        _ = self.tls
+
+    @property
+    def tls(self) -> ListenerTls:
+        """The listener's certificate."""
+        return ListenerTls(self.tls_cert, self.tls_key, self.tls_client_ca)
 
 
 _AT_LEAST_ONE = ("max_num_seqs", "max_prefill_tokens", "kv_block_size", "max_message_mib")

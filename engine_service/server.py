@@ -137,7 +137,15 @@ async def serve(config: EngineConfig) -> int:
         engine_pb2_grpc.add_EngineServicer_to_server(EngineServicer(engine), server)
 
     async with (
-        grpc_server.running_server(config.listen, [SERVICE], register, options, grace_s=1.0) as health,
+        grpc_server.running_server(
+            config.listen,
+            [SERVICE],
+            register,
+            options,
+            grace_s=1.0,
+            tls=config.tls,
+            tokens=config.tokens,
+        ) as health,
         _running(engine.run()),
         _running(_follow(engine, health)) as follower,
     ):

@@ -53,6 +53,10 @@ class MismatchError(ServiceError):
     """The two services do not belong together."""
 
 
+class UnauthenticatedError(ServiceError):
+    """The caller shows no token that lets it in."""
+
+
 class NotFoundError(ServiceError):
     """The request names something that is not there, or no more."""
 

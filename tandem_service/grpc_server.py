@@ -12,7 +12,11 @@ from google.rpc import error_details_pb2  # noqa: F401  (reflection then describ
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from tandem_service.access import TokenGate
+from tandem_service.access_interceptor import AccessInterceptor
 from tandem_service.interceptor import ErrorInterceptor
+from tandem_service.listen_address import check_socket_is_free, is_local
+from tandem_service.tls import PLAIN_TEXT, ListenerTls, listener_credentials
 
 log = logging.getLogger("tandem")
 
@@ -99,6 +103,9 @@ async def running_server(
     register: Callable[[grpc.aio.Server], None],
     server_options: Sequence[tuple[str, int]],
     grace_s: float,
+    *,
+    tls: ListenerTls = PLAIN_TEXT,
+    tokens: str = "",
 ) -> AsyncIterator[Health]:
     """A server that listens inside the context and afterwards ends its calls.
 
@@ -108,29 +115,42 @@ async def running_server(
         register: Adds the servicers to the server.
         server_options: See `options`.
         grace_s: Seconds that running calls get when the context ends; new ones are refused.
+        tls: The listener's certificate.
+        tokens: Whose tokens are let in; empty lets everybody in.
 
     Yields:
         The server's health, NOT_SERVING until it is set.
 
     Raises:
-        ValueError: The address is taken or malformed.
+        ValueError: The address is taken or malformed, or a file of certificates or tokens cannot be used.
     """
-    server = grpc.aio.server(interceptors=[ErrorInterceptor()], options=list(server_options))
+    gates = [AccessInterceptor(TokenGate(tokens))] if tokens else []
+    server = grpc.aio.server(interceptors=[*gates, ErrorInterceptor()], options=list(server_options))
     health_state = Health(services)
     health_pb2_grpc.add_HealthServicer_to_server(health_state, server)
     reflection.enable_server_reflection([*services, _HEALTH_SERVICE, reflection.SERVICE_NAME], server)
     register(server)
-    try:
-        port = server.add_insecure_port(listen)
-    except RuntimeError:
-        raise ValueError(f"listen={listen!r}: cannot listen there; is the address taken?") from None
+    port = _add_port(server, listen, tls)
     health_state.address = listen if listen.startswith("unix:") else f"{listen.rpartition(':')[0]}:{port}"
+    if tokens and not tls.cert and not is_local(listen):
+        log.warning("listen=%r: tokens travel in plain text; set --tls-cert and --tls-key", listen)
     await server.start()
     try:
         yield health_state
     finally:
         await health_state.end()
         await server.stop(grace_s)
+
+
+def _add_port(server: grpc.aio.Server, listen: str, tls: ListenerTls) -> int:
+    """Makes the server listen; gives the port."""
+    check_socket_is_free(listen)
+    try:
+        if tls.cert:
+            return server.add_secure_port(listen, listener_credentials(tls))
+        return server.add_insecure_port(listen)
+    except RuntimeError:
+        raise ValueError(f"listen={listen!r}: cannot listen there; is the address taken?") from None
 
 
 async def wait_for_termination() -> None:

@@ -12,6 +12,7 @@ STATUS_CODES: dict[type[errors.ServiceError], grpc.StatusCode] = {
     errors.UnsupportedError: grpc.StatusCode.UNIMPLEMENTED,
     errors.DuplicateRequestError: grpc.StatusCode.ALREADY_EXISTS,
     errors.MismatchError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.UnauthenticatedError: grpc.StatusCode.UNAUTHENTICATED,
     errors.NotFoundError: grpc.StatusCode.NOT_FOUND,
     errors.OverloadedError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.UnavailableError: grpc.StatusCode.UNAVAILABLE,

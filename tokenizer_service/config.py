@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from tandem_service.flags import flag
 from tandem_service.model_dir import last_part
+from tandem_service.tls import ChannelTls, ListenerTls
 
 
 @dataclass(frozen=True)
@@ -12,12 +13,26 @@ class TokenizerServiceConfig:
 
     listen: str = flag("127.0.0.1:50051", "Address to listen on: HOST:PORT or unix:PATH.")
     engine: str = flag("127.0.0.1:50052", "Address of the engine service: HOST:PORT or unix:PATH.")
+    tls_cert: str = flag("", "PEM file of this service's certificate chain; empty speaks plain text.")
+    tls_key: str = flag("", "PEM file of the certificate's private key.")
+    tls_client_ca: str = flag(
+        "", "PEM file of the roots of clients' certificates, which they must then show."
+    )
+    tokens: str = flag("", "TOML file of the tokens that are let in; empty lets everybody in.")
+    engine_tls_ca: str = flag(
+        "", "PEM file of the roots of the engine's certificate; empty speaks plain text."
+    )
+    engine_tls_cert: str = flag("", "PEM file of the certificate that this service shows the engine.")
+    engine_tls_key: str = flag("", "PEM file of that certificate's private key.")
+    engine_tls_name: str = flag("", "Name in the engine's certificate; empty for that of --engine.")
+    engine_token_file: str = flag("", "File with the token that this service shows the engine.")
     model: str = flag("demo", "Model directory, Hugging Face hub id, or demo for the model that ships.")
     model_name: str = flag("", "Name that clients know the model by; empty for the last part of --model.")
     workers: int = flag(1, "Processes that share the port.", unit="processes")
     is_worker: bool = flag(
         False, "Whether --workers started this process: it shares the port and ends with its input."
     )
+    template_timeout_s: float = flag(2.0, "Time that a chat template may take.", unit="seconds")
     encode_threads: int = flag(2, "Threads that encode long prompts.", unit="threads")
     max_request_bytes: int = flag(16 * 1024 * 1024, "Largest request message.", unit="bytes")
     max_images: int = flag(16, "Images of one request.", unit="images")
@@ -74,6 +89,7 @@ class TokenizerServiceConfig:
             "image_cache_bytes",
             "grace_s",
             "engine_timeout_s",
+            "template_timeout_s",
         ):
             self._require_at_least(name, 0)
         for name in ("listen", "engine", "model"):
@@ -81,6 +97,17 @@ class TokenizerServiceConfig:
                 raise ValueError(f"{name} is empty")
         if self.workers > 1:
             self._require_shareable_port()
+        _ = self.tls, self.engine_tls
+
+    @property
+    def tls(self) -> ListenerTls:
+        """The listener's certificate."""
+        return ListenerTls(self.tls_cert, self.tls_key, self.tls_client_ca)
+
+    @property
+    def engine_tls(self) -> ChannelTls:
+        """The certificates of the channel to the engine."""
+        return ChannelTls(self.engine_tls_ca, self.engine_tls_cert, self.engine_tls_key, self.engine_tls_name)
 
     @property
     def served_name(self) -> str:

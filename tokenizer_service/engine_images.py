@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 
+from tandem_service.access import Metadata
 from tandem_service.errors import (
     RETRY_DELAY_S,
     InternalError,
@@ -94,12 +95,12 @@ class EngineImages:
         )
 
 
-def image_sender(stub: Any, timeout_s: float) -> Put:
+def image_sender(stub: Any, timeout_s: float, metadata: Metadata) -> Put:
     """What sends one image by `stub`, an engine's; its failures are told in terms of the client's request."""
 
     async def put(pixels: Pixels) -> None:
         try:
-            await stub.PutImage(to_put_image(pixels), timeout=timeout_s)
+            await stub.PutImage(to_put_image(pixels), timeout=timeout_s, metadata=metadata)
         except grpc.aio.AioRpcError as error:
             raise _put_error(error) from None
 

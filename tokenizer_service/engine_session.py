@@ -15,6 +15,7 @@ from tandem_service.errors import RETRY_DELAY_S, MismatchError, ServiceError, Un
 from tandem_service.model_dir import Fingerprint
 from tandem_service.status import from_status
 from tokenizer_service.bell import Bell
+from tokenizer_service.engine_channel import EngineChannels
 from tokenizer_service.engine_conversion import (
     PROTOCOL_VERSION,
     deliver,
@@ -34,14 +35,6 @@ _MIN_BACKOFF_S = 0.1
 _MAX_BACKOFF_S = 5.0
 # Keeps one message of submits at a few hundred kilobytes, so that it does not delay cancels.
 _MAX_IDS_PER_MESSAGE = 65_536
-_CHANNEL_OPTIONS = [
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.max_send_message_length", -1),
-    ("grpc.keepalive_time_ms", 20_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    # This file does the waiting between attempts; gRPC's own would be shared between channels.
-    ("grpc.use_local_subchannel_pool", 1),
-]
 
 
 @dataclass(frozen=True)
@@ -63,7 +56,7 @@ class EngineSession:
 
     def __init__(
         self,
-        address: str,
+        channels: EngineChannels,
         fingerprint: Fingerprint,
         timeout_s: float,
         on_connection: Callable[[bool], None],
@@ -71,7 +64,8 @@ class EngineSession:
         """`on_connection` hears of every change; `timeout_s` bounds how long sequences wait for one."""
         self.info: EngineInfo | None = None
         self.is_connected = False
-        self._address = address
+        self._channels = channels
+        self._address = channels.address
         self._fingerprint = fingerprint
         self._timeout_s = timeout_s
         self._on_connection = on_connection
@@ -131,12 +125,16 @@ class EngineSession:
     async def _connect(self) -> tuple[bool, str]:
         """One connection from its first word to its end: whether it came to be, and why it ended."""
         try:
-            async with grpc.aio.insecure_channel(self._address, _CHANNEL_OPTIONS) as channel:
+            metadata, channel = self._channels.metadata(), self._channels.open()
+        except ValueError as error:
+            return False, str(error)
+        try:
+            async with channel:
                 stub = engine_pb2_grpc.EngineStub(channel)
-                call = stub.Session()
+                call = stub.Session(metadata=metadata)
                 await self._greet(call)
                 image_timeout_s = max(self._timeout_s, 1.0)
-                self._images = EngineImages(image_sender(stub, image_timeout_s), image_timeout_s)
+                self._images = EngineImages(image_sender(stub, image_timeout_s, metadata), image_timeout_s)
                 await self._exchange(call)
             reason = "the engine ended the session"
         except grpc.aio.AioRpcError as error:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from tandem_service.access import counted_request
 from tandem_service.errors import (
     RETRY_DELAY_S,
     DuplicateRequestError,
@@ -13,6 +14,7 @@ from tandem_service.errors import (
     invalid,
 )
 from tandem_service.interceptor import failure_of
+from tokenizer_service import metering
 from tokenizer_service.events import Event
 from tokenizer_service.model import Model
 from tokenizer_service.request import Request
@@ -89,9 +91,10 @@ class ManyStream:
 
     async def _run(self, running: RunningRequest, request: Request, request_id: str) -> None:
         async def write(event: Event) -> None:
+            metering.count(event)
             await self._write(request_id, event)
 
-        with self._all_slots.taken():
+        with counted_request(), self._all_slots.taken():
             await running.run(request, write, self._may_write)
 
     async def _send(self, request_id: str, failure: ServiceError) -> None:

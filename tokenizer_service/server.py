@@ -8,7 +8,9 @@ from typing import Any
 import grpc
 
 from tandem.v1 import inference_pb2, inference_pb2_grpc
+from tandem_service.access import count_tokens, counted_request
 from tandem_service.errors import RETRY_DELAY_S, ServiceError, UnavailableError, Violation, invalid
+from tokenizer_service import metering
 from tokenizer_service.detokenizer import decode
 from tokenizer_service.events import Event
 from tokenizer_service.many_stream import ManyStream
@@ -50,9 +52,10 @@ class InferenceServicer(inference_pb2_grpc.InferenceServicer):
         request_id = plain.request_id or uuid.uuid4().hex
 
         async def write(event: Event) -> None:
+            metering.count(event)
             await context.write(to_response(request_id, event))
 
-        with self._slots.taken():
+        with counted_request(), self._slots.taken():
             await RunningRequest(self._model, _deadline_s(context)).run(plain, write, asyncio.Lock())
 
     async def GenerateMany(  # type: ignore[override]  # noqa: N802
@@ -93,7 +96,9 @@ class InferenceServicer(inference_pb2_grpc.InferenceServicer):
         if violations or value is None:
             raise invalid(*violations)
         adds = request.add_special_tokens if request.HasField("add_special_tokens") else True
-        prompt = await model.encode(value, add_special_tokens=adds)
+        with counted_request():
+            prompt = await model.encode(value, add_special_tokens=adds)
+        count_tokens(len(prompt.token_ids))
         if model.vision is not None:
             prompt = model.vision.expand(prompt, input_field(value))
         return inference_pb2.TokenizeResponse(
@@ -114,7 +119,9 @@ class InferenceServicer(inference_pb2_grpc.InferenceServicer):
         ]
         if violations:
             raise invalid(*violations)
-        text = decode(model.tokenizer.table, request.token_ids, special_tokens=request.special_tokens)
+        with counted_request():
+            text = decode(model.tokenizer.table, request.token_ids, special_tokens=request.special_tokens)
+        count_tokens(len(request.token_ids))
         return inference_pb2.DetokenizeResponse(text=text)
 
     async def ListModels(  # noqa: N802

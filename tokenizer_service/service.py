@@ -14,6 +14,7 @@ from tandem_service.model_dir import resolve
 from tokenizer_service.byte_budget import ByteBudget
 from tokenizer_service.chat import ChatTemplate
 from tokenizer_service.config import TokenizerServiceConfig, limits_of
+from tokenizer_service.engine_channel import EngineChannels
 from tokenizer_service.engine_session import EngineSession
 from tokenizer_service.image_config import load_image_config
 from tokenizer_service.image_file import ImageBounds
@@ -54,7 +55,13 @@ async def serve(
     session = asyncio.create_task(model.session.run())
     try:
         async with running_server(
-            config.listen, [SERVICE], register, server_options, config.grace_s
+            config.listen,
+            [SERVICE],
+            register,
+            server_options,
+            config.grace_s,
+            tls=config.tls,
+            tokens=config.tokens,
         ) as health:
             on_listening(health.address)
             await _serve_until(until, session, _follow(changes, health))
@@ -76,13 +83,14 @@ def load_model(config: TokenizerServiceConfig, on_connection: Callable[[bool], N
     directory = resolve(config.model, FILES, NEEDED)
     tokenizer = load_tokenizer(directory, config.encode_threads)
     vision = load_vision(directory, tokenizer, config)
+    channels = EngineChannels(config.engine, config.engine_tls, config.engine_token_file)
     return Model(
         name=config.served_name,
         tokenizer=tokenizer,
         template=ChatTemplate(tokenizer.source, vision.token if vision else ""),
         defaults=load_defaults(directory, config),
         limits=limits_of(config),
-        session=EngineSession(config.engine, tokenizer.fingerprint, config.engine_timeout_s, on_connection),
+        session=EngineSession(channels, tokenizer.fingerprint, config.engine_timeout_s, on_connection),
         vision=vision,
     )
 

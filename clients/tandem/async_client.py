@@ -10,6 +10,7 @@ import grpc
 from tandem import channel, decode, encode, status
 from tandem.async_many import AnyIterable, AsyncResults
 from tandem.async_stream import AsyncStream
+from tandem.credentials import tls_credentials, token_metadata
 from tandem.model import Model, Tokens
 from tandem.request import ChatOptions, MessageLike, Options, Request, TemplateOptions
 from tandem.result import Completion
@@ -42,20 +43,26 @@ class AsyncClient:
         timeout: float | None = 60.0,
         generate_timeout: float | None = 600.0,
         retries: int = 2,
+        tls_ca: str | None = None,
+        tls_cert: str | None = None,
+        tls_key: str | None = None,
+        token: str | None = None,
         credentials: grpc.ChannelCredentials | None = None,
         options: channel.ChannelOptions = (),
     ) -> None:
         """Connects with the first call, to whose event loop it then belongs; arguments as for `Client`.
 
         Raises:
-            ValueError: The target is malformed, or retries is negative.
+            ValueError: The target or the token is malformed, retries is negative, or a file cannot be
+                read.
         """
         channel.resolve(target)
         self._target = target
         self._timeout = timeout
         self._generate_timeout = generate_timeout
         self._policy = RetryPolicy(retries)
-        self._credentials = credentials
+        self._metadata = token_metadata(token)
+        self._credentials = credentials or tls_credentials(tls_ca, tls_cert, tls_key)
         self._options = options
         self._channel: grpc.aio.Channel | None = None
 
@@ -133,7 +140,9 @@ class AsyncClient:
             >>> asyncio.run(main())
             one . two .
         """
-        return AsyncResults(requests, self._stub().GenerateMany(timeout=timeout), max_running)
+        return AsyncResults(
+            requests, self._stub().GenerateMany(timeout=timeout, metadata=self._metadata), max_running
+        )
 
     async def tokenize(
         self,
@@ -198,7 +207,7 @@ class AsyncClient:
         stub = self._stub()
 
         def start(remaining_s: float | None) -> Any:
-            return stub.Generate(message, timeout=remaining_s)
+            return stub.Generate(message, timeout=remaining_s, metadata=self._metadata)
 
         return AsyncStream(request, start, timeout_s, self._policy)
 
@@ -207,7 +216,7 @@ class AsyncClient:
         deadline = Deadline(self._timeout if isinstance(timeout, Default) else timeout)
         for attempt in range(self._policy.retries + 1):
             try:
-                return await method(message, timeout=deadline.remaining_s())
+                return await method(message, timeout=deadline.remaining_s(), metadata=self._metadata)
             except grpc.RpcError as rpc_error:
                 error = status.from_rpc_error(rpc_error)
             delay_s = self._policy.delay_s(error, attempt, deadline)

@@ -9,6 +9,7 @@ import grpc
 
 from tandem import decode, encode, status
 from tandem.channel import DEFAULT_TARGET, ChannelOptions, open_channel
+from tandem.credentials import tls_credentials, token_metadata
 from tandem.many import Results
 from tandem.model import Model, Tokens
 from tandem.request import ChatOptions, MessageLike, Options, Request, TemplateOptions
@@ -46,6 +47,10 @@ class Client:
         timeout: float | None = 60.0,
         generate_timeout: float | None = 600.0,
         retries: int = 2,
+        tls_ca: str | None = None,
+        tls_cert: str | None = None,
+        tls_key: str | None = None,
+        token: str | None = None,
         credentials: grpc.ChannelCredentials | None = None,
         options: ChannelOptions = (),
     ) -> None:
@@ -59,16 +64,24 @@ class Client:
             retries: How often a call is made again that failed before it answered anything, because
                 the service was unavailable or asked for a later retry; with growing delays, and within
                 the timeout.
-            credentials: For TLS; None for plain text.
+            tls_ca: PEM file of the roots that the service's certificate is checked against; None for
+                plain text. Files are read once, here.
+            tls_cert: PEM file of the certificate that the client shows, where the service wants one.
+            tls_key: PEM file of that certificate's private key.
+            token: Shown with every call. In plain text, everybody on the way can read it.
+            credentials: TLS in gRPC's own terms, in place of the three files.
             options: gRPC channel arguments, in place of the client's own.
 
         Raises:
-            ValueError: The target is malformed, or retries is negative.
+            ValueError: The target or the token is malformed, retries is negative, or a file cannot be
+                read.
         """
         self._timeout = timeout
         self._generate_timeout = generate_timeout
         self._policy = RetryPolicy(retries)
-        self._channel = open_channel(target, credentials, options)
+        self._metadata = token_metadata(token)
+        tls = tls_credentials(tls_ca, tls_cert, tls_key)
+        self._channel = open_channel(target, credentials or tls, options)
         self._stub = InferenceStub(self._channel)
 
     def generate(
@@ -190,7 +203,7 @@ class Client:
         """
 
         def start(commands: Iterator[inference_pb2.GenerateManyRequest]) -> Any:
-            return self._stub.GenerateMany(commands, timeout=timeout)
+            return self._stub.GenerateMany(commands, timeout=timeout, metadata=self._metadata)
 
         return Results(requests, start, max_running)
 
@@ -272,7 +285,7 @@ class Client:
         timeout_s = self._generate_timeout if isinstance(timeout, Default) else timeout
 
         def start(remaining_s: float | None) -> Any:
-            return self._stub.Generate(message, timeout=remaining_s)
+            return self._stub.Generate(message, timeout=remaining_s, metadata=self._metadata)
 
         return Stream(request, start, timeout_s, self._policy)
 
@@ -281,7 +294,7 @@ class Client:
         deadline = Deadline(self._timeout if isinstance(timeout, Default) else timeout)
         for attempt in range(self._policy.retries + 1):
             try:
-                return method(message, timeout=deadline.remaining_s())
+                return method(message, timeout=deadline.remaining_s(), metadata=self._metadata)
             except grpc.RpcError as rpc_error:
                 error = status.from_rpc_error(rpc_error)
             delay_s = self._policy.delay_s(error, attempt, deadline)

@@ -62,6 +62,10 @@ class FailedPreconditionError(TandemError):
     """The service is set up in a way that cannot work."""
 
 
+class UnauthenticatedError(TandemError):
+    """The service wants a token, and was shown none that it knows."""
+
+
 class NotFoundError(TandemError):
     """The request names something that the service does not have, or no more: the hash of an image."""
 
@@ -69,7 +73,7 @@ class NotFoundError(TandemError):
 class OverloadedError(TandemError):
     """More work than the service takes, or a message over the size limit.
 
-    Only in the first case is `retry_delay_s` set.
+    Only in the first case is `retry_delay_s` set; so it is where a quota of the client's token is used up.
     """
 
 

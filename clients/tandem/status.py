@@ -15,6 +15,7 @@ _ERROR_TYPES: dict[grpc.StatusCode, type[errors.TandemError]] = {
     grpc.StatusCode.UNIMPLEMENTED: errors.UnimplementedError,
     grpc.StatusCode.ALREADY_EXISTS: errors.AlreadyExistsError,
     grpc.StatusCode.FAILED_PRECONDITION: errors.FailedPreconditionError,
+    grpc.StatusCode.UNAUTHENTICATED: errors.UnauthenticatedError,
     grpc.StatusCode.NOT_FOUND: errors.NotFoundError,
     grpc.StatusCode.RESOURCE_EXHAUSTED: errors.OverloadedError,
     grpc.StatusCode.UNAVAILABLE: errors.UnavailableError,

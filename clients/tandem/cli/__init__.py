@@ -5,11 +5,11 @@ import os
 import sys
 from collections.abc import Sequence
 
-from tandem.cli import bench, chat, demo, generate, models, serve
+from tandem.cli import bench, chat, demo, generate, models, serve, token
 from tandem.cli.failure import explain
 from tandem.errors import TandemError
 
-_COMMANDS = (serve, chat, generate, models, demo, bench)
+_COMMANDS = (serve, chat, generate, models, token, demo, bench)
 
 _EXIT_FAILED = 1
 _EXIT_USAGE = 2
@@ -27,12 +27,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         after Ctrl-C.
     """
     parser = _parser(os.environ.get("TANDEM_TARGET"))
+    # Not a flag: command lines are there for everybody to read.
+    parser.set_defaults(token=os.environ.get("TANDEM_TOKEN"))
     parsed = parser.parse_args(arguments)
     try:
         status: int = parsed.run(parsed)
         return status
     except TandemError as error:
-        return _fail(explain(error, parsed.target), _EXIT_FAILED)
+        return _fail(explain(error, parsed), _EXIT_FAILED)
     except ValueError as error:
         return _fail(str(error), _EXIT_USAGE)
     except KeyboardInterrupt:

@@ -7,7 +7,14 @@ from collections.abc import Iterator
 
 from tandem.cli.answer import note, print_answer
 from tandem.cli.failure import explain
-from tandem.cli.flags import Commands, add_connection_flags, add_image_flag, add_sampling_flags, sampling
+from tandem.cli.flags import (
+    Commands,
+    add_connection_flags,
+    add_image_flag,
+    add_sampling_flags,
+    connection,
+    sampling,
+)
 from tandem.cli.picture import read_pictures
 from tandem.client import Client
 from tandem.errors import InvalidRequestError, TandemError
@@ -40,7 +47,7 @@ def add_command(commands: Commands, default_target: str | None) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command."""
     is_interactive = sys.stdin.isatty()
-    with Client(arguments.target, generate_timeout=arguments.timeout) as client:
+    with Client(arguments.target, generate_timeout=arguments.timeout, **connection(arguments)) as client:
         chat = _Chat(client, arguments)
         lines = typed_lines() if is_interactive else piped_lines()
         for line in lines:
@@ -51,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
             except TandemError as error:
                 if not is_interactive:
                     raise
-                note(explain(error, arguments.target))
+                note(explain(error, arguments))
             except KeyboardInterrupt:
                 # Just before or after an answer.
                 if not is_interactive:

@@ -1,9 +1,13 @@
 """Flags that several commands share."""
 
 import argparse
-from typing import Any
+from pathlib import Path
+from typing import Any, TypedDict
+
+import grpc
 
 from tandem.channel import DEFAULT_TARGET
+from tandem.credentials import tls_credentials
 
 Commands = Any
 """What `ArgumentParser.add_subparsers` returns; its type has no public name."""
@@ -23,8 +27,21 @@ _SAMPLING: tuple[tuple[str, type, str, str], ...] = (
 )
 
 
+_FILES = (
+    ("tls-ca", "PEM file of the roots of the service's certificate (default: none, plain text)"),
+    ("tls-cert", "PEM file of the certificate to show the service (default: none)"),
+    ("tls-key", "PEM file of that certificate's private key (default: none)"),
+    ("token-file", "file with the token to show the service (default: none, then $TANDEM_TOKEN)"),
+)
+
+
 def add_connection_flags(parser: argparse.ArgumentParser, default_target: str | None) -> None:
-    """Adds `--target` and `--timeout`; `default_target` is the environment's, if it has one."""
+    """Adds `--target`, `--timeout` and what the service may want to see.
+
+    Args:
+        parser: Of the command.
+        default_target: The environment's target, if it has one.
+    """
     parser.add_argument(
         "--target",
         default=default_target or DEFAULT_TARGET,
@@ -39,6 +56,48 @@ def add_connection_flags(parser: argparse.ArgumentParser, default_target: str | 
         metavar="SECONDS",
         help="the longest that an answer may take (default: 600, in seconds)",
     )
+    for name, text in _FILES:
+        parser.add_argument(f"--{name}", metavar="PATH", help=text)
+
+
+class Connection(TypedDict):
+    """Keyword arguments of the client."""
+
+    tls_ca: str | None
+    tls_cert: str | None
+    tls_key: str | None
+    token: str | None
+
+
+def connection(arguments: argparse.Namespace) -> Connection:
+    """What the service may want to see.
+
+    Raises:
+        ValueError: The token's file cannot be read.
+    """
+    return Connection(
+        tls_ca=arguments.tls_ca,
+        tls_cert=arguments.tls_cert,
+        tls_key=arguments.tls_key,
+        token=_token(arguments),
+    )
+
+
+def credentials(arguments: argparse.Namespace) -> grpc.ChannelCredentials | None:
+    """Those of the command's flags; None for plain text, and for a command without such flags."""
+    files = vars(arguments)
+    return tls_credentials(*(files.get(name) for name in ("tls_ca", "tls_cert", "tls_key")))
+
+
+def _token(arguments: argparse.Namespace) -> str | None:
+    path = arguments.token_file
+    if path is None:
+        token: str | None = arguments.token
+        return token
+    try:
+        return Path(path).read_text(encoding="ascii", errors="replace").strip()
+    except OSError as error:
+        raise ValueError(f"token_file={path!r}: {error.strerror}") from None
 
 
 def add_sampling_flags(parser: argparse.ArgumentParser) -> None:

@@ -4,7 +4,14 @@ import argparse
 import sys
 
 from tandem.cli.answer import print_answer
-from tandem.cli.flags import Commands, add_connection_flags, add_image_flag, add_sampling_flags, sampling
+from tandem.cli.flags import (
+    Commands,
+    add_connection_flags,
+    add_image_flag,
+    add_sampling_flags,
+    connection,
+    sampling,
+)
 from tandem.cli.picture import read_picture
 from tandem.client import Client
 from tandem.request import Image, Message
@@ -37,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Runs the command."""
     prompt = sys.stdin.read() if arguments.prompt == "-" else arguments.prompt
     pictures = [read_picture(path) for path in arguments.image]
-    with Client(arguments.target, generate_timeout=arguments.timeout) as client:
+    with Client(arguments.target, generate_timeout=arguments.timeout, **connection(arguments)) as client:
         printed = print_answer(lambda: _start(client, prompt, pictures, arguments))
     return _INTERRUPTED if printed.is_cancelled else 0
 

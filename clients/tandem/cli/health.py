@@ -24,10 +24,10 @@ class State(enum.Enum):
     UNREACHABLE = "unreachable"
 
 
-def check(target: str, timeout_s: float = 2.0) -> State:
+def check(target: str, timeout_s: float = 2.0, credentials: grpc.ChannelCredentials | None = None) -> State:
     """Asks once."""
     # A new channel each time: an old one would wait out its backoff before it connects again.
-    with contextlib.closing(open_channel(target)) as channel:
+    with contextlib.closing(open_channel(target, credentials)) as channel:
         try:
             ask = channel.unary_unary(_METHOD, request_serializer=bytes, response_deserializer=bytes)
             answer = ask(b"", timeout=timeout_s)

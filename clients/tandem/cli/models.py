@@ -2,7 +2,7 @@
 
 import argparse
 
-from tandem.cli.flags import Commands, add_connection_flags
+from tandem.cli.flags import Commands, add_connection_flags, connection
 from tandem.client import Client
 from tandem.model import Model
 
@@ -22,7 +22,7 @@ def add_command(commands: Commands, default_target: str | None) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command."""
-    with Client(arguments.target, timeout=arguments.timeout) as client:
+    with Client(arguments.target, timeout=arguments.timeout, **connection(arguments)) as client:
         rows = [_HEADER, *(_row(model) for model in client.models())]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADER))]
     for row in rows:

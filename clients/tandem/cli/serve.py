@@ -42,6 +42,11 @@ def add_command(commands: Commands, default_target: str | None) -> None:
         help="how many tokenizer processes share the port (default: 1, in processes)",
     )
     parser.add_argument(
+        "--tokens",
+        metavar="PATH",
+        help="file of the tokens that clients must show; `tandem token` makes them (default: none)",
+    )
+    parser.add_argument(
         "--fake", action="store_true", help="run an engine without weights (default: the model's)"
     )
     for service in ("tokenizer", "engine"):
@@ -77,13 +82,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _serve(arguments: argparse.Namespace) -> None:
+    tokens = [] if arguments.tokens is None else [f"--tokens={arguments.tokens}"]
     services = Services(
         arguments.model,
         arguments.listen,
         arguments.engine_listen,
         num_workers=arguments.workers,
         is_fake=arguments.fake,
-        tokenizer_flags=arguments.tokenizer_flag,
+        tokenizer_flags=[*tokens, *arguments.tokenizer_flag],
         engine_flags=arguments.engine_flag,
     )
     with services:

@@ -1,0 +1,117 @@
+"""Who calls: bearer tokens held against a token file, and the caller of the running call."""
+
+import contextlib
+import contextvars
+import hmac
+import logging
+from collections.abc import Iterator, Sequence
+
+from tandem_service.client_quotas import Client
+from tandem_service.errors import UnauthenticatedError
+from tandem_service.token_file import TokenEntry, hash_token, read_token_file
+from tandem_service.watched_files import stamp
+
+log = logging.getLogger("tandem")
+
+_KEY = "authorization"
+_SCHEME = "bearer "
+
+Metadata = Sequence[tuple[str, str | bytes]]
+
+_caller: contextvars.ContextVar[Client | None] = contextvars.ContextVar("caller", default=None)
+
+
+def bearer(token: str) -> Metadata:
+    """The metadata of a call that shows a token."""
+    return ((_KEY, f"Bearer {token}"),)
+
+
+def client_name() -> str:
+    """The name of the token with which the running call, or the task that it started, was made.
+
+    Empty where there is no token file.
+    """
+    client = _caller.get()
+    return "" if client is None else client.name
+
+
+@contextlib.contextmanager
+def counted_request() -> Iterator[None]:
+    """Counts one request against the caller's quotas.
+
+    Raises:
+        OverloadedError: A quota is used up.
+    """
+    client = _caller.get()
+    with contextlib.nullcontext() if client is None else client.running_request():
+        yield
+
+
+def count_tokens(num_tokens: int) -> None:
+    """Counts tokens of a prompt or an answer against the caller's quotas."""
+    client = _caller.get()
+    if client is not None:
+        client.use_tokens(num_tokens)
+
+
+class TokenGate:
+    """Lets in whoever shows a token of the file, which is read again when it has changed."""
+
+    def __init__(self, path: str) -> None:
+        """Reads the file.
+
+        Raises:
+            ValueError: It cannot be used.
+        """
+        self._path = path
+        self._stamp = stamp([path])
+        self._entries: list[TokenEntry] = []
+        self._clients: dict[str, Client] = {}
+        self._take(read_token_file(path))
+
+    def admit(self, metadata: Metadata) -> None:
+        """Makes the caller that of the running call.
+
+        Raises:
+            UnauthenticatedError: The metadata shows no token, or one that is not in the file.
+        """
+        self._read_if_changed()
+        entry = self._entry_of(_shown_token(metadata))
+        if entry is None:
+            raise UnauthenticatedError("a valid token is needed, as metadata authorization: Bearer TOKEN")
+        _caller.set(self._clients[entry.name])
+
+    def _entry_of(self, token: str) -> TokenEntry | None:
+        """All entries are compared, each in constant time, so that the time says nothing about any."""
+        shown = hash_token(token)
+        found = [entry for entry in self._entries if hmac.compare_digest(entry.sha256, shown)]
+        return found[0] if found and token else None
+
+    def _read_if_changed(self) -> None:
+        now = stamp([self._path])
+        if now == self._stamp:
+            return
+        self._stamp = now
+        try:
+            self._take(read_token_file(self._path))
+        except ValueError as error:
+            log.warning("%s; the tokens that were read before stay", error)
+        else:
+            log.info("tokens=%r: read again, since it has changed", self._path)
+
+    def _take(self, entries: list[TokenEntry]) -> None:
+        """A client whose quotas have not changed keeps what it has used."""
+        clients = {}
+        for entry in entries:
+            known = self._clients.get(entry.name)
+            kept = known is not None and known.quotas == entry.quotas
+            clients[entry.name] = known if known is not None and kept else Client(entry.name, entry.quotas)
+        self._entries, self._clients = entries, clients
+
+
+def _shown_token(metadata: Metadata) -> str:
+    """The token of a call, empty if it shows none."""
+    for key, value in metadata:
+        if key == _KEY and isinstance(value, str) and value.lower().startswith(_SCHEME):
+            return value[len(_SCHEME) :]
+    return ""

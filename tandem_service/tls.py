@@ -1,0 +1,154 @@
+"""TLS of listeners and channels: certificates from PEM files, checked before gRPC sees them."""
+
+import logging
+import ssl
+from dataclasses import dataclass
+
+import grpc
+
+from tandem_service.watched_files import read_file, stamp
+
+log = logging.getLogger("tandem")
+
+
+def _check_together(cert_name: str, cert: str, key_name: str, key: str) -> None:
+    if bool(cert) != bool(key):
+        raise ValueError(f"{cert_name}={cert!r}, {key_name}={key!r}: must be given together")
+
+
+@dataclass(frozen=True)
+class ListenerTls:
+    """The files of a listener; without a certificate it speaks plain text.
+
+    Attributes:
+        cert: The certificate, and those between it and the root.
+        key: Its private key, not encrypted.
+        client_ca: Roots of the clients' certificates; if set, clients must show one.
+
+    Raises:
+        ValueError: One is given without the others that it needs.
+    """
+
+    cert: str = ""
+    key: str = ""
+    client_ca: str = ""
+
+    def __post_init__(self) -> None:
+        _check_together("tls_cert", self.cert, "tls_key", self.key)
+        if self.client_ca and not self.cert:
+            raise ValueError(f"tls_client_ca={self.client_ca!r}: needs tls_cert and tls_key")
+
+
+PLAIN_TEXT = ListenerTls()
+
+
+@dataclass(frozen=True)
+class ChannelTls:
+    """The files of the channel to the engine; without roots it speaks plain text.
+
+    Attributes:
+        ca: Roots of the engine's certificate.
+        cert: Our own certificate, where the engine wants to see one.
+        key: Its private key, not encrypted.
+        name: The name in the engine's certificate, where it is not that of the address.
+
+    Raises:
+        ValueError: One is given without the others that it needs.
+    """
+
+    ca: str = ""
+    cert: str = ""
+    key: str = ""
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        _check_together("engine_tls_cert", self.cert, "engine_tls_key", self.key)
+        for field in ("cert", "name"):
+            value = getattr(self, field)
+            if value and not self.ca:
+                raise ValueError(f"engine_tls_{field}={value!r}: needs engine_tls_ca")
+
+
+def channel_credentials(files: ChannelTls) -> grpc.ChannelCredentials:
+    """Reads the files of a channel.
+
+    Raises:
+        ValueError: One cannot be read, or they do not belong together.
+    """
+    roots = _read_roots("engine_tls_ca", files.ca)
+    if not files.cert:
+        return grpc.ssl_channel_credentials(roots)
+    key, cert = _read_pair("engine_tls_", files.cert, files.key)
+    return grpc.ssl_channel_credentials(roots, key, cert)
+
+
+def listener_credentials(files: ListenerTls) -> grpc.ServerCredentials:
+    """Credentials that are read again before the first handshake after a file has changed.
+
+    Streams that run keep their connection and its certificate. While the new files cannot be used, the
+    old ones stay.
+
+    Raises:
+        ValueError: A file cannot be read, or they do not belong together.
+    """
+    certificates = _Certificates(files)
+    return grpc.dynamic_ssl_server_credentials(
+        certificates.read(),
+        certificates.read_if_changed,  # type: ignore[arg-type]  # None is missing in its type
+        require_client_authentication=bool(files.client_ca),
+    )
+
+
+class _Certificates:
+    """The certificate of a listener, as it was last read."""
+
+    def __init__(self, files: ListenerTls) -> None:
+        self._files = files
+        self._paths = [path for path in (files.cert, files.key, files.client_ca) if path]
+        self._stamp = stamp(self._paths)
+
+    def read(self) -> grpc.ServerCertificateConfiguration:
+        files = self._files
+        pair = _read_pair("tls_", files.cert, files.key)
+        roots = _read_roots("tls_client_ca", files.client_ca) if files.client_ca else None
+        return grpc.ssl_server_certificate_configuration([pair], roots)
+
+    def read_if_changed(self) -> grpc.ServerCertificateConfiguration | None:
+        """gRPC calls this in a thread of its own, and takes None for no change."""
+        now = stamp(self._paths)
+        if now == self._stamp:
+            return None
+        self._stamp = now
+        try:
+            configuration = self.read()
+        except ValueError as error:
+            log.warning("%s; the certificate that was read before stays", error)
+            return None
+        log.info("tls_cert=%r: read again, since it has changed", self._files.cert)
+        return configuration
+
+
+def _read_pair(prefix: str, cert: str, key: str) -> tuple[bytes, bytes]:
+    """Key and certificate; gRPC would take what does not fit, and fail every handshake."""
+    before = stamp([cert, key])
+    pair = read_file(f"{prefix}key", key), read_file(f"{prefix}cert", cert)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        # An empty password: the library would ask for that of an encrypted key at the terminal.
+        context.load_cert_chain(cert, key, password="")
+    except ssl.SSLError as error:
+        # The library's own words name a place in its source; where it has a reason, that is enough.
+        reason = error.reason.lower().replace("_", " ") if error.reason else "not in PEM form, or encrypted"
+        raise ValueError(f"{prefix}cert={cert!r}, {prefix}key={key!r}: {reason}") from None
+    if stamp([cert, key]) != before:
+        raise ValueError(f"{prefix}cert={cert!r}, {prefix}key={key!r}: changed while they were read")
+    return pair
+
+
+def _read_roots(name: str, path: str) -> bytes:
+    roots = read_file(name, path)
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=roots.decode("ascii"))
+    except (ssl.SSLError, ValueError):
+        raise ValueError(f"{name}={path!r}: holds no certificates in PEM form") from None
+    return roots
