@@ -66,7 +66,7 @@ class Model:
         if isinstance(value, tuple):
             return Prompt("", value)
         if isinstance(value, Chat):
-            value, add_special_tokens = self.template.render(value), False
+            value, add_special_tokens = await self.template.render(value), False
             if not value:
                 raise invalid(Violation("chat", "the chat template makes an empty prompt of it"))
         return Prompt(value, await self.tokenizer.encode(value, add_special_tokens=add_special_tokens))

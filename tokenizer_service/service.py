@@ -87,7 +87,7 @@ def load_model(config: TokenizerServiceConfig, on_connection: Callable[[bool], N
     return Model(
         name=config.served_name,
         tokenizer=tokenizer,
-        template=ChatTemplate(tokenizer.source, vision.token if vision else ""),
+        template=ChatTemplate(tokenizer.source, vision.token if vision else "", config.template_timeout_s),
         defaults=load_defaults(directory, config),
         limits=limits_of(config),
         session=EngineSession(channels, tokenizer.fingerprint, config.engine_timeout_s, on_connection),

@@ -20,10 +20,18 @@ TEMPLATE = (
 HELLO = ChatMessage("user", ("hello",))
 
 
+def rendered(template, *messages, **fields):
+    return asyncio.run(template.render(Chat(messages or (HELLO,), **fields)))
+
+
+def template_of(directory):
+    return ChatTemplate(load_tokenizer(directory, num_threads=1).source)
+
+
 @pytest.fixture(scope="module")
 def template(tmp_path_factory):
     directory = write_model_dir(tmp_path_factory.mktemp("chat"), byte_level(), TEMPLATE)
-    return ChatTemplate(load_tokenizer(directory, num_threads=1).source)
+    return template_of(directory)
 
 
 @pytest.mark.parametrize(
@@ -38,7 +46,7 @@ def template(tmp_path_factory):
     ids=["plain", "no-generation-prompt", "continued", "variable", "tools"],
 )
 def test_a_chat_becomes_what_the_template_makes_of_it(template, fields, prompt):
-    assert template.render(Chat((HELLO,), **fields)) == prompt
+    assert rendered(template, **fields) == prompt
 
 
 @pytest.mark.parametrize(
@@ -55,35 +63,35 @@ def test_a_chat_becomes_what_the_template_makes_of_it(template, fields, prompt):
 def test_a_template_that_fails_refuses_the_chat(tmp_path, source):
     directory = write_model_dir(tmp_path, byte_level(), source)
     with pytest.raises(InvalidRequestError) as caught:
-        ChatTemplate(load_tokenizer(directory, num_threads=1).source).render(Chat((HELLO,)))
+        rendered(template_of(directory))
     assert caught.value.violations[0].field == "chat"
 
 
 def test_the_templates_own_words_reach_the_client(tmp_path):
     directory = write_model_dir(tmp_path, byte_level(), "{{ raise_exception('roles must alternate') }}")
     with pytest.raises(InvalidRequestError, match="roles must alternate"):
-        ChatTemplate(load_tokenizer(directory, num_threads=1).source).render(Chat((HELLO,)))
+        rendered(template_of(directory))
 
 
 def test_a_model_without_a_template_takes_no_chats(tmp_path):
-    template = ChatTemplate(load_tokenizer(write_model_dir(tmp_path, byte_level()), num_threads=1).source)
+    template = template_of(write_model_dir(tmp_path, byte_level()))
     assert not template.exists
     with pytest.raises(InvalidRequestError, match="no chat template"):
-        template.render(Chat((HELLO,)))
+        rendered(template)
 
 
 @pytest.mark.parametrize("name", ["chat_template.json", "processor_config.json"])
 def test_a_template_in_the_processors_files_counts(tmp_path, name):
     directory = write_model_dir(tmp_path, byte_level())
     (directory / name).write_text(json.dumps({"chat_template": TEMPLATE}))
-    template = ChatTemplate(load_tokenizer(directory, num_threads=1).source)
-    assert template.render(Chat((HELLO,))) == "<s><|user|>hello</s><|assistant|>"
+    template = template_of(directory)
+    assert rendered(template) == "<s><|user|>hello</s><|assistant|>"
 
 
 @pytest.mark.parametrize("name", ["chat_template", "tokenize", "messages", "conversation"])
 def test_reserved_variables_are_refused_by_name(template, name):
     with pytest.raises(InvalidRequestError, match=f"chat.template_variables.{name}"):
-        template.render(Chat((HELLO,), template_variables={name: "x"}))
+        rendered(template, template_variables={name: "x"})
 
 
 def test_a_template_in_the_tokenizers_config_counts(tmp_path):
@@ -91,7 +99,7 @@ def test_a_template_in_the_tokenizers_config_counts(tmp_path):
     path = tmp_path / "tokenizer_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "chat_template": TEMPLATE}))
     template = ChatTemplate(load_tokenizer(tmp_path, num_threads=1).source)
-    assert template.render(Chat((HELLO,))) == "<s><|user|>hello</s><|assistant|>"
+    assert rendered(template) == "<s><|user|>hello</s><|assistant|>"
 
 
 @pytest.mark.parametrize("length", [10, 5000], ids=["inline", "by-a-thread"])
