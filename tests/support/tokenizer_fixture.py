@@ -42,11 +42,18 @@ class Serving:
 
 @contextlib.asynccontextmanager
 async def serving(
-    directory: Path, script: Script, *, with_engine: bool = True, has_vision: bool = False, **flags: Any
+    directory: Path,
+    script: Script,
+    *,
+    with_engine: bool = True,
+    has_vision: bool = False,
+    credentials: grpc.ChannelCredentials | None = None,
+    **flags: Any,
 ) -> AsyncIterator[Serving]:
     """Serves the model in `directory`; with an engine, it is connected when the context begins.
 
-    An engine with vision has one token more, the placeholder.
+    An engine with vision has one token more, the placeholder. `credentials` are those of the channel to a
+    service whose flags have certificates.
     """
     engine = ScriptedEngine(script, VOCAB_SIZE + has_vision)
     engine.has_vision = has_vision
@@ -67,7 +74,7 @@ async def serving(
         await asyncio.wait({service, address}, return_when=asyncio.FIRST_COMPLETED)
         try:
             options = [("grpc.max_receive_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
-            async with grpc.aio.insecure_channel(address.result(), options) as channel:
+            async with _channel(address.result(), credentials, options) as channel:
                 stub = inference_pb2_grpc.InferenceStub(channel)
                 found = Serving(stub, engine, channel, address.result(), engine_address)
                 if with_engine:
@@ -76,6 +83,12 @@ async def serving(
         finally:
             ending.set()
             await service
+
+
+def _channel(address: str, credentials: grpc.ChannelCredentials | None, options: Any) -> grpc.aio.Channel:
+    if credentials is None:
+        return grpc.aio.insecure_channel(address, options)
+    return grpc.aio.secure_channel(address, credentials, options)
 
 
 async def events_of(call: Any) -> list[Any]:
