@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 
 from tandem.engine.v1 import engine_pb2, engine_pb2_grpc
+from tandem_service.access import Metadata
 from tandem_service.errors import RETRY_DELAY_S, MismatchError, ServiceError, UnavailableError
 from tandem_service.model_dir import Fingerprint
 from tandem_service.status import from_status
@@ -132,7 +133,7 @@ class EngineSession:
             async with channel:
                 stub = engine_pb2_grpc.EngineStub(channel)
                 call = stub.Session(metadata=metadata)
-                await self._greet(call)
+                await self._greet(stub, call, metadata)
                 image_timeout_s = max(self._timeout_s, 1.0)
                 self._images = EngineImages(image_sender(stub, image_timeout_s, metadata), image_timeout_s)
                 await self._exchange(call)
@@ -148,9 +149,14 @@ class EngineSession:
             self._lose()
         return was_connected, reason
 
-    async def _greet(self, call: Any) -> None:
+    async def _greet(self, stub: Any, call: Any, metadata: Metadata) -> None:
         async with asyncio.timeout(max(self._timeout_s, 1.0)):
-            await call.write(to_hello(self._fingerprint))
+            try:
+                await call.write(to_hello(self._fingerprint))
+            except grpc.aio.AioRpcError:
+                # A write into a stream that was refused fails without the reason; this call fails with it.
+                await stub.GetEngineInfo(engine_pb2.GetEngineInfoRequest(), metadata=metadata)
+                raise
             frame = await call.read()
         if frame is grpc.aio.EOF or not frame.HasField("hello"):
             raise asyncio.InvalidStateError("the first frame is no hello")

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import ssl
-from pathlib import Path
 
 import pytest
 
@@ -129,7 +128,7 @@ def test_a_renewed_certificate_is_shown_to_new_connections_while_streams_live_on
             first = await served_certificate(found.address, files)
             files.renew()
             second = await served_certificate(found.address, files)
-            Path(files.key).write_text("not a key")
+            files.break_key()
             third = [await served_certificate(found.address, files) for _ in range(3)]
             files.renew()
             fourth = await served_certificate(found.address, files)
@@ -178,7 +177,10 @@ def test_files_that_do_not_fit_end_a_service_with_one_line(service, files, tmp_p
     [
         (lambda files: ListenerTls(files.cert, ""), "must be given together"),
         (lambda files: ListenerTls(client_ca=files.ca), "needs tls_cert and tls_key"),
-        (lambda files: listener_credentials(ListenerTls(files.cert, files.client_key)), "key values mismatch"),
+        (
+            lambda files: listener_credentials(ListenerTls(files.cert, files.client_key)),
+            "key values mismatch",
+        ),
         (lambda files: listener_credentials(ListenerTls(files.cert, files.ca)), "not in PEM form"),
         (
             lambda files: listener_credentials(ListenerTls(files.cert, files.key, files.key)),

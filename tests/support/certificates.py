@@ -31,6 +31,10 @@ class Certificates:
         """Writes another certificate and key of the service."""
         self._issue(self.cert, self.key, "localhost", "127.0.0.1")
 
+    def break_key(self) -> None:
+        """Leaves no key in the service's key file."""
+        Path(self.key).write_text("not a key")
+
     @property
     def listener(self) -> dict[str, str]:
         """The flags of a service."""
