@@ -22,7 +22,10 @@ class EngineConfig:
     tls_cert: str = flag("", "PEM file of this service's certificate chain; empty speaks plain text")
     tls_key: str = flag("", "PEM file of the certificate's private key")
     tls_client_ca: str = flag("", "PEM file of the roots of clients' certificates, which they must then show")
-    tokens: str = flag("", "TOML file of the tokens that are let in; empty lets everybody in")
+    tokens: str = flag(
+        "",
+        "TOML file of the tokens that are let in, whose quotas are not counted here; empty lets everybody in",
+    )
     device: str = flag(
         "auto",
         "device for weights and KV cache; auto is the GPU where there is one",

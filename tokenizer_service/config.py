@@ -18,7 +18,10 @@ class TokenizerServiceConfig:
     tls_client_ca: str = flag(
         "", "PEM file of the roots of clients' certificates, which they must then show."
     )
-    tokens: str = flag("", "TOML file of the tokens that are let in; empty lets everybody in.")
+    tokens: str = flag(
+        "",
+        "TOML file of the tokens that are let in, and their quotas in each worker; empty lets everybody in.",
+    )
     engine_tls_ca: str = flag(
         "", "PEM file of the roots of the engine's certificate; empty speaks plain text."
     )
