@@ -130,6 +130,7 @@ class _Certificates:
 
 def _read_pair(prefix: str, cert: str, key: str) -> tuple[bytes, bytes]:
     """Key and certificate; gRPC would take what does not fit, and fail every handshake."""
+    where = f"{prefix}cert={cert!r}, {prefix}key={key!r}"
     before = stamp([cert, key])
     pair = read_file(f"{prefix}key", key), read_file(f"{prefix}cert", cert)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -139,9 +140,11 @@ def _read_pair(prefix: str, cert: str, key: str) -> tuple[bytes, bytes]:
     except ssl.SSLError as error:
         # The library's own words name a place in its source; where it has a reason, that is enough.
         reason = error.reason.lower().replace("_", " ") if error.reason else "not in PEM form, or encrypted"
-        raise ValueError(f"{prefix}cert={cert!r}, {prefix}key={key!r}: {reason}") from None
+        raise ValueError(f"{where}: {reason}") from None
+    except OSError as error:
+        raise ValueError(f"{where}: {error.strerror}") from None
     if stamp([cert, key]) != before:
-        raise ValueError(f"{prefix}cert={cert!r}, {prefix}key={key!r}: changed while they were read")
+        raise ValueError(f"{where}: changed while they were read")
     return pair
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
 
+import transformers
 from jinja2 import TemplateError
 from transformers.utils import chat_template_utils
 
@@ -41,8 +42,12 @@ class ChatTemplate:
             source: A transformers tokenizer.
             image_token: The text of a model's image placeholder.
             timeout_s: How long one rendering may take.
+
+        Raises:
+            ValueError: This version of transformers compiles templates elsewhere.
         """
-        assert hasattr(chat_template_utils, "ImmutableSandboxedEnvironment")
+        if not hasattr(chat_template_utils, "ImmutableSandboxedEnvironment"):
+            raise ValueError(f"transformers {transformers.__version__}: its chat templates cannot be bounded")
         chat_template_utils.ImmutableSandboxedEnvironment = BoundedEnvironment
         self._source = source
         self._image_token = image_token
