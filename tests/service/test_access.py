@@ -98,17 +98,18 @@ def test_without_a_token_health_alone_answers(module, tmp_path):
 def test_a_token_opens_every_method_and_the_engine(tmp_path):
     with guarded_services(write_tokens(tmp_path / "tokens.toml")) as services:
         address = services["tokenizer_service"].address
+        requests = [tandem.Request(prompt, max_tokens=2) for prompt in ("one", "two")]
 
         async def ask():
             async with tandem.AsyncClient(address, token=TOKEN) as client:
-                many = [result async for result in client.generate_many(["one", "two"])]
+                many = [result async for result in client.generate_many(requests)]
                 return (await client.generate("one two", max_tokens=2)).text, many
 
         with tandem.Client(address, token=TOKEN) as client:
             text = client.generate("one two", max_tokens=2).text
             assert client.detokenize(client.tokenize("one").token_ids) == "one"
             assert client.models()[0].name == "demo"
-            assert all(result.error is None for result in client.generate_many(["one", "two"]))
+            assert all(result.error is None for result in client.generate_many(requests))
         async_text, many = asyncio.run(ask())
         assert async_text == text
         assert all(result.error is None for result in many)
