@@ -33,7 +33,16 @@ ENGINE_LAYERS = [
     ["config", "vision_config", "sampling_params", "image_ref"],
     ["model_config", "sequence"],
     ["plan", "block_pool"],
-    ["image_store", "image_waiters"],
+    [
+        "image_store",
+        "image_waiters",
+        "deadlines",
+        "places",
+        "sequence_blocks",
+        "step_report",
+        "throughput",
+    ],
+    ["waiting_queue"],
     ["scheduler", "fake_runner"],
     ["core_messages", "session"],
     ["core"],
@@ -56,7 +65,7 @@ ENGINE_LAYERS = [
     ["server"],
     ["__main__"],
 ]
-FIRST_LAYER_WITH_TORCH = 7
+FIRST_LAYER_WITH_TORCH = 8
 # These may import torch late, inside a function: the fake engine runs without it.
 LATE = {"core_main": "loading"}
 PROTOBUF_FILES = {
