@@ -44,7 +44,8 @@ ENGINE_LAYERS = [
     ],
     ["waiting_queue"],
     ["scheduler", "fake_runner"],
-    ["core_messages", "session"],
+    ["ledger", "known_prompts"],
+    ["core_messages", "session", "admission"],
     ["core"],
     ["device", "kv_cache", "sequence_table"],
     ["upload"],
@@ -65,7 +66,7 @@ ENGINE_LAYERS = [
     ["server"],
     ["__main__"],
 ]
-FIRST_LAYER_WITH_TORCH = 8
+FIRST_LAYER_WITH_TORCH = 9
 # These may import torch late, inside a function: the fake engine runs without it.
 LATE = {"core_main": "loading"}
 PROTOBUF_FILES = {
