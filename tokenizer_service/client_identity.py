@@ -1,11 +1,12 @@
 """On whose behalf a call runs, for what clients share."""
 
 from typing import Any
+from urllib.parse import unquote
 
 import grpc
 
 
 def client_of(context: "grpc.aio.ServicerContext[Any, Any]") -> str:
-    """The host that called; its connections and ports are one client. `unix` for all of a unix socket."""
+    """The host that called: its connections are one client. Empty over a unix socket, which has no hosts."""
     kind, _, address = context.peer().partition(":")
-    return kind if kind == "unix" else address.rpartition(":")[0]
+    return "" if kind == "unix" else unquote(address.rpartition(":")[0]).strip("[]")

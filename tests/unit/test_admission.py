@@ -41,7 +41,7 @@ def test_the_queue_holds_so_many_sequences_beside_those_that_run():
 def test_the_queue_holds_so_many_prompt_tokens_whoever_has_a_place():
     admission = _admission(max_waiting_tokens=100)
     _enter(admission, range(10))
-    with pytest.raises(OverloadedError, match="100 prompt tokens wait; 10 more .* max_waiting_tokens=100"):
+    with pytest.raises(OverloadedError, match=r"100 prompt tokens wait; 10 more .* max_waiting_tokens=100"):
         _enter(admission, [10])
     admission.begin((0, 5))
     _enter(admission, [10])
@@ -77,7 +77,7 @@ def test_a_client_holds_its_share_of_the_queue_and_leaves_the_rest_to_others():
 def test_a_client_holds_its_share_of_the_queues_tokens():
     admission = _admission(max_waiting_tokens=100, max_client_share=0.5)
     _enter(admission, range(5), client="a")
-    with pytest.raises(OverloadedError, match="50 prompt tokens of client 'a' wait; 10 more .* 50: max_cl"):
+    with pytest.raises(OverloadedError, match=r"50 prompt tokens of client 'a' wait; 10 more .* 50: max_cl"):
         _enter(admission, [5], client="a")
     _enter(admission, [5], client="b")
 
@@ -250,3 +250,16 @@ def test_nobody_is_refused_who_would_have_had_the_first_token_in_time(seed):
     machine.run()
     assert len(refused) >= 10
     assert all(machine.first_token_s[number] > time_s for number, time_s in refused.items())
+
+
+def test_the_retry_delay_is_about_the_time_that_half_of_the_queue_takes():
+    machine = Machine(random.Random(1), max_num_seqs=8, max_prefill_tokens=256)
+    for number in range(208):
+        machine.submit(number, SequenceSpec((number,) * 20, 40, ignore_eos=True))
+    while len(machine.finished) < 50:
+        machine.step()
+    delay_s, then_s = machine.admission.retry_delay_s, machine.now_s
+    num_waiting = machine.scheduler.load.num_waiting
+    while machine.scheduler.load.num_waiting > num_waiting / 2:
+        machine.step()
+    assert delay_s == pytest.approx(machine.now_s - then_s, rel=0.5)
