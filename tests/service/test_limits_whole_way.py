@@ -101,7 +101,7 @@ def test_with_retries_everything_over_the_bound_is_served_in_the_end():
 )
 def test_what_cannot_start_in_time_is_refused_with_both_times(slow, limits, name):
     address, stub = slow
-    said = rf"the first token is expected in \S+ s, past the {name} in (1|0\.9\d*) s"
+    said = rf"the first token is expected in \S+ s, past the {name} in \S+ s"
     with (
         _occupied(stub, 20),
         tandem.Client(address) as client,
