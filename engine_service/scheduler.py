@@ -116,7 +116,7 @@ class Scheduler:
         for place, (sequence, token) in enumerate(zip(plan.drawing(), outcome.tokens, strict=True)):
             sequence.num_in_flight -= 1
             if sequence.state is not State.FINISHED:
-                self._append(plan.step, sequence, token, outcome.logprobs.get(place))
+                self._append(plan.step, sequence, token, place, outcome)
 
     def fail(self, plan: Plan) -> None:
         """Ends the sequences of a step that broke, and those that count on its images alone."""
@@ -271,13 +271,18 @@ class Scheduler:
         self._blocks.register_full(sequence)
         return PrefillChunk(sequence, start, length, is_first, is_last, features)
 
-    def _append(self, step: int, sequence: Sequence, token: int, logprobs: Logprobs | None) -> None:
+    def _append(self, step: int, sequence: Sequence, token: int, place: int, outcome: Outcome) -> None:
+        session, number = sequence.key
         if not sequence.is_started:
             self._report.add_started(step, sequence, self._clock())
             sequence.is_started = True
             self._deadlines.set(sequence.key, sequence.deadline_s)
         sequence.tokens.append(token)
-        self._report.add_token(step, sequence, token, logprobs)
+        columns = self._report.columns_of(session, step)
+        columns.sequences.append(number)
+        columns.tokens.append(token)
+        if place in outcome.logprobs:
+            columns.logprobs[number] = outcome.logprobs[place]
         if sequence.num_computed >= (sequence.num_registered + 1) * self._block_size:
             self._blocks.register_full(sequence)
         if reason := sequence.finish_reason(token):

@@ -1,7 +1,7 @@
 """What there is to tell the sessions, gathered between two steps."""
 
 from engine_service.plan import Started, StepColumns
-from engine_service.sequence import FinishReason, Logprobs, Sequence, SequenceKey
+from engine_service.sequence import FinishReason, Sequence, SequenceKey
 
 
 class StepReport:
@@ -12,6 +12,10 @@ class StepReport:
         self._columns: dict[int, StepColumns] = {}
         self._begun: list[SequenceKey] = []
 
+    def columns_of(self, session: int, step: int) -> StepColumns:
+        """Where the step's tokens of a session go."""
+        return self._columns.get(session) or self._columns.setdefault(session, StepColumns(step))
+
     def add_begun(self, sequence: Sequence) -> None:
         """A sequence was given a place."""
         self._begun.append(sequence.key)
@@ -20,27 +24,17 @@ class StepReport:
         """A sequence's prompt is computed."""
         assert sequence.first_step_s is not None
         session, number = sequence.key
-        columns = self._columns_of(session, step)
+        columns = self.columns_of(session, step)
         queue_us = round((sequence.first_step_s - sequence.arrival_s) * 1e6)
         prefill_us = round((now_s - sequence.first_step_s) * 1e6)
         columns.started.append(Started(number, sequence.num_cached, queue_us, prefill_us))
         if sequence.prompt_logprobs is not None:
             columns.prompt_logprobs[number] = sequence.prompt_logprobs
 
-    def add_token(self, step: int, sequence: Sequence, token: int, logprobs: Logprobs | None) -> None:
-        """A sequence has a token more."""
-        session, number = sequence.key
-        # Once for each token: without a further call where the session is known.
-        columns = self._columns.get(session) or self._columns_of(session, step)
-        columns.sequences.append(number)
-        columns.tokens.append(token)
-        if logprobs is not None:
-            columns.logprobs[number] = logprobs
-
     def add_finished(self, step: int, sequence: Sequence, reason: FinishReason) -> None:
         """A sequence ended; nothing more comes for it."""
         session, number = sequence.key
-        self._columns_of(session, step).finished.append((number, reason))
+        self.columns_of(session, step).finished.append((number, reason))
 
     def take_columns(self) -> dict[int, StepColumns]:
         """What happened since the last call, by session."""
@@ -51,6 +45,3 @@ class StepReport:
         """The sequences that were given a place since the last call."""
         begun, self._begun = self._begun, []
         return begun
-
-    def _columns_of(self, session: int, step: int) -> StepColumns:
-        return self._columns.get(session) or self._columns.setdefault(session, StepColumns(step))

@@ -114,12 +114,11 @@ def test_a_first_token_timeout_that_passes_in_the_queue_fails_its_request_alone(
     address, stub = slow
     with tandem.Client(address) as client:
         with _occupied(stub):
-            results = client.generate_many(
-                [
-                    tandem.Request(prompt="late", first_token_timeout=0.3),
-                    tandem.Request(prompt="patient", max_tokens=2, first_token_timeout=60.0),
-                ]
-            )
+            requests = [
+                tandem.Request(prompt="late", first_token_timeout=0.3),
+                tandem.Request(prompt="patient", max_tokens=2, first_token_timeout=60.0),
+            ]
+            results = iter(client.generate_many(requests))
             late = next(results)
         patient = next(results)
     assert late.index == 0
