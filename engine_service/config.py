@@ -40,7 +40,15 @@ class EngineConfig:
         0, "most tokens of prompt and answer together; 0 takes the model's", unit="tokens"
     )
     max_num_seqs: int = flag(256, "sequences that run at once", unit="sequences")
-    max_num_waiting: int = flag(4096, "sequences that may wait; more are refused", unit="sequences")
+    max_num_waiting: int = flag(
+        4096, "sequences that may wait beside those that run; more are refused", unit="sequences"
+    )
+    max_waiting_tokens: int = flag(
+        4 * 1024 * 1024, "prompt tokens of sequences that may wait; more are refused", unit="tokens"
+    )
+    max_client_share: float = flag(
+        1.0, "part of both queue bounds that one client's sequences may take", unit="parts of 1"
+    )
     max_prefill_tokens: int = flag(2048, "most prompt tokens computed in one step", unit="tokens")
     kv_block_size: int = flag(16, "slots of one block of the KV cache", unit="tokens")
     kv_cache_mib: int = flag(
@@ -73,8 +81,9 @@ class EngineConfig:
             _check_at_least(name, getattr(self, name), 1)
         for name in _AT_LEAST_ZERO:
             _check_at_least(name, getattr(self, name), 0)
-        if not 0 < self.gpu_memory_utilization <= 1:
-            raise ValueError(f"gpu_memory_utilization={self.gpu_memory_utilization}: must be in (0, 1]")
+        for name in ("gpu_memory_utilization", "max_client_share"):
+            if not 0 < (share := getattr(self, name)) <= 1:
+                raise ValueError(f"{name}={share}: must be in (0, 1]")
         _ = self.tls
 
     @property
@@ -83,7 +92,9 @@ class EngineConfig:
         return ListenerTls(self.tls_cert, self.tls_key, self.tls_client_ca)
 
 
-_AT_LEAST_ONE = ("max_num_seqs", "max_prefill_tokens", "kv_block_size", "max_message_mib")
+_AT_LEAST_ONE = (
+    "max_num_seqs", "max_waiting_tokens", "max_prefill_tokens", "kv_block_size", "max_message_mib",
+)  # fmt: skip
 _AT_LEAST_ZERO = (
     "context_length", "max_num_waiting", "image_cache_mib", "image_pixels_mib",
     "kv_cache_mib", "num_blocks", "num_threads", "grace_s", "fake_rate",

@@ -40,8 +40,10 @@ def to_spec(spec: pb.SequenceSpec, info: EngineInfo) -> SequenceSpec:
         logprobs=spec.logprobs if spec.HasField("logprobs") else None,
         prompt_logprobs=spec.prompt_logprobs if spec.HasField("prompt_logprobs") else None,
         priority=spec.priority,
-        timeout_s=spec.timeout_ms / 1000 if spec.HasField("timeout_ms") else None,
+        timeout_s=_seconds(spec, "timeout_ms"),
+        first_token_timeout_s=_seconds(spec, "first_token_timeout_ms"),
         images=to_image_refs(spec.images),
+        client=spec.client,
     )
 
 
@@ -64,6 +66,7 @@ def to_info(info: EngineInfo, config: EngineConfig) -> pb.EngineInfo:
         context_length=info.context_length,
         max_num_seqs=config.max_num_seqs,
         max_num_waiting=config.max_num_waiting,
+        max_waiting_tokens=config.max_waiting_tokens,
         kv_block_size=info.kv_block_size,
         num_blocks=info.num_blocks,
         has_vision=info.vision is not None,
@@ -79,6 +82,7 @@ def to_load(load: Load) -> pb.Load:
         num_waiting=load.num_waiting,
         num_free_blocks=load.num_free_blocks,
         num_blocks=load.num_blocks,
+        num_waiting_tokens=load.num_waiting_tokens,
     )
 
 
@@ -141,6 +145,11 @@ def _to_sampling(sampling: common_pb2.Sampling) -> SamplingParams:
     }
     seed = sampling.seed if sampling.HasField("seed") else random.getrandbits(64)
     return SamplingParams(**given, logit_bias=tuple(sorted(sampling.logit_bias.items())), seed=seed)
+
+
+def _seconds(spec: pb.SequenceSpec, name: str) -> float | None:
+    """A field of optional milliseconds."""
+    return getattr(spec, name) / 1000 if spec.HasField(name) else None
 
 
 def _refuse_unsupported(spec: pb.SequenceSpec) -> None:

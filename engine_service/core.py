@@ -108,8 +108,10 @@ class Core(Generic[Launched]):
     def _publish(self) -> None:
         columns, load = self._scheduler.take_columns(), self._scheduler.load
         needed, gone = self._scheduler.take_needed_images(), self._scheduler.take_gone_images()
+        begun = self._scheduler.take_begun()
         # A cancelled sequence leaves no columns, but the load must not stay what it was.
-        if columns or needed or gone or load != self._published_load:
+        if columns or needed or gone or begun or load != self._published_load:
             self._published_load = load
             # Half the time of Connection.send, which prepares for objects that only it can send.
-            self._pipe.send_bytes(pickle.dumps(StepRecord(columns, load, needed, gone), protocol=5))
+            record = StepRecord(columns, load, needed, gone, begun, self._scheduler.rates)
+            self._pipe.send_bytes(pickle.dumps(record, protocol=5))

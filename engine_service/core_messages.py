@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from engine_service.plan import Load, StepColumns
+from engine_service.plan import Load, Rates, StepColumns
 from engine_service.sequence import SequenceKey, SequenceSpec
 
 
@@ -101,12 +101,16 @@ class StepRecord:
     Attributes:
         needed_images: By session, those that its sequences wait for since this step.
         gone_images: Those that the core no longer has.
+        begun: Sequences that left the queue, some of them not for the first time.
+        rates: How fast it was lately.
     """
 
     columns: dict[int, StepColumns]
     load: Load
     needed_images: dict[int, list[bytes]] = field(default_factory=dict)
     gone_images: list[bytes] = field(default_factory=list)
+    begun: list[SequenceKey] = field(default_factory=list)
+    rates: Rates = Rates()
 
 
 Report = EngineInfo | StartFailed | StepRecord

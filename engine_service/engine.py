@@ -6,6 +6,7 @@ import itertools
 import logging
 from collections.abc import Iterator
 
+from engine_service.admission import Admission
 from engine_service.config import EngineConfig
 from engine_service.core_messages import (
     Command,
@@ -45,6 +46,7 @@ class Engine:
         self.start_failure: str | None = None
         self.load = Load(0, 0, 0, 0)
         self._core: CoreProcess | None = None
+        self._admission = Admission(config, 0)
         self._sessions: dict[int, ClientSession] = {}
         self._images: set[bytes] = set()  # those that the core has, as far as it has said
         self._numbers = itertools.count()
@@ -72,6 +74,8 @@ class Engine:
                 self._has_no_session.set()
             if session.running:
                 self._send(EndSession(session.number))
+            for number in session.running:
+                self._admission.leave((session.number, number))
 
     def ready_info(self) -> EngineInfo:
         """What runs.
@@ -88,23 +92,20 @@ class Engine:
 
         Raises:
             OverloadedError: The queue is full, or the memory for pixels.
+            DeadlineError: The first token cannot be there in time.
             UnavailableError: The engine is about to stop.
         """
         self._refuse_if_draining()
-        bound = self.config.max_num_seqs + self.config.max_num_waiting
-        num_sequences = sum(len(each.running) for each in self._sessions.values())
-        if num_sequences >= bound:
-            raise OverloadedError(
-                f"the engine has {num_sequences} sequences, at most {bound}", retry_delay_s=RETRY_DELAY_S
-            )
         if spec.images:
             self._refuse_images_beyond_memory(spec)
+        self._admission.enter((session.number, number), spec)
         session.running[number] = spec
         self._send(Submit((session.number, number), spec))
 
     def end(self, session: ClientSession, number: int) -> None:
         """Ends a sequence, if it still runs, without a further word about it."""
         if session.running.pop(number, None) is not None:
+            self._admission.leave((session.number, number))
             self._send(End((session.number, number)))
 
     def put_image(self, sha256: bytes, pixels: bytes) -> bool:
@@ -149,23 +150,30 @@ class Engine:
             case EngineInfo():
                 self.info = report
                 self.load = Load(0, 0, report.num_blocks, report.num_blocks)
+                self._admission = Admission(self.config, report.num_blocks * report.kv_block_size)
                 self._changed.set()
             case StartFailed(reason):
                 self.start_failure = reason
                 self._changed.set()
-            case StepRecord(columns, load, needed_images, gone_images):
+            case StepRecord(columns, load, needed_images, gone_images, begun, rates):
                 self.load = load
+                self._admission.rates = rates
+                for key in begun:
+                    self._admission.begin(key)
                 self._images.difference_update(gone_images, *needed_images.values())
                 for number, images in needed_images.items():
                     if session := self._sessions.get(number):
                         session.need_images(images)
                 for number, each in columns.items():
+                    for sequence, _ in each.finished:
+                        self._admission.leave((number, sequence))
                     if session := self._sessions.get(number):
                         session.add_columns(each)
 
     def _on_core_death(self) -> None:
         self.info = None
         self.load = Load(0, 0, 0, 0)
+        self._admission = Admission(self.config, 0)
         self._images.clear()
         self._changed.set()
         for session in self._sessions.values():
@@ -187,7 +195,7 @@ class Engine:
         if images and count > bound:
             raise OverloadedError(
                 f"the engine's sequences would have {count} images, at most {bound}",
-                retry_delay_s=RETRY_DELAY_S,
+                retry_delay_s=self._admission.retry_delay_s,
             )
 
     def _send(self, command: Command) -> None:

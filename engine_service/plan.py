@@ -141,9 +141,23 @@ class StepColumns:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """How busy the engine is; counts of sequences and blocks."""
+    """How busy the engine is; counts of sequences, blocks, and the prompt tokens of those that wait."""
 
     num_running: int
     num_waiting: int
     num_free_blocks: int
     num_blocks: int
+    num_waiting_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """How fast the engine was lately; None while that is not known.
+
+    Attributes:
+        prefill_tokens_per_s: Prompt tokens computed in a second, in steps full of them.
+        begun_per_s: Sequences that left the queue in a second while others stayed in it.
+    """
+
+    prefill_tokens_per_s: float | None = None
+    begun_per_s: float | None = None

@@ -46,7 +46,9 @@ class SequenceSpec:
         prompt_logprobs: The same for the prompt.
         priority: Higher runs first.
         timeout_s: Seconds until nobody wants the answer; None for no deadline.
+        first_token_timeout_s: Seconds until nobody wants the answer unless its first token is there.
         images: What placeholders in the prompt stand for, in order, without overlaps.
+        client: On whose behalf it runs.
     """
 
     token_ids: tuple[int, ...]
@@ -59,7 +61,14 @@ class SequenceSpec:
     prompt_logprobs: int | None = None
     priority: int = 0
     timeout_s: float | None = None
+    first_token_timeout_s: float | None = None
     images: tuple[ImageRef, ...] = ()
+    client: str = ""
+
+    @property
+    def first_token_limit_s(self) -> float | None:
+        """Seconds within which the first token is of use; None without a bound."""
+        return _sooner(self.timeout_s, self.first_token_timeout_s)
 
 
 @dataclass
@@ -100,6 +109,8 @@ class Sequence:
         pinned: Images whose features its prefill needs.
         row: The row in the device's state table; -1 without one.
         order: Sorts sequences by priority, then arrival.
+        first_token_deadline_s: When it ends without a first token.
+        deadline_s: When it ends with what it has.
     """
 
     __slots__ = (
@@ -108,6 +119,7 @@ class Sequence:
         "deadline_s",
         "digests",
         "first_step_s",
+        "first_token_deadline_s",
         "is_started",
         "key",
         "num_cached",
@@ -148,6 +160,8 @@ class Sequence:
         self.order = (-spec.priority, arrival)
         self.arrival_s = now_s
         self.deadline_s = None if spec.timeout_s is None else now_s + spec.timeout_s
+        limit_s = spec.first_token_limit_s
+        self.first_token_deadline_s = None if limit_s is None else now_s + limit_s
         self.first_step_s: float | None = None
         self.is_started = False
         self.prompt_logprobs = None if spec.prompt_logprobs is None else Logprobs(spec.prompt_logprobs)
@@ -167,6 +181,10 @@ class Sequence:
         if token in self.stop_reasons and self.num_output > self.spec.min_tokens:
             return self.stop_reasons[token]
         return FinishReason.LENGTH if len(self.tokens) >= self.token_limit else None
+
+
+def _sooner(first: float | None, second: float | None) -> float | None:
+    return min((each for each in (first, second) if each is not None), default=None)
 
 
 def _stop_reasons(spec: SequenceSpec, eos_ids: Items[int]) -> dict[int, FinishReason]:

@@ -20,6 +20,7 @@ from tandem_service.tls import PLAIN_TEXT, ListenerTls, listener_credentials
 
 log = logging.getLogger("tandem")
 
+_MAX_PENDING_CALLS = 65_536
 _HEALTH_SERVICE = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 _HealthState = health_pb2.HealthCheckResponse
 
@@ -35,6 +36,10 @@ def options(max_message_bytes: int, *, shares_port: bool = False) -> list[tuple[
         ("grpc.max_receive_message_length", max_message_bytes),
         ("grpc.max_send_message_length", max_message_bytes),
         ("grpc.so_reuseport", int(shares_port)),
+        # gRPC cancels calls at random where more than these come at once, without a word of why; the
+        # services refuse what is too much for them by a status.
+        ("grpc.server.max_pending_requests", _MAX_PENDING_CALLS),
+        ("grpc.server.max_pending_requests_hard_limit", _MAX_PENDING_CALLS),
         # Clients may ping every 10 s, also between calls, for as long as they like.
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
         ("grpc.http2.max_ping_strikes", 0),

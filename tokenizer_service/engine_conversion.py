@@ -40,7 +40,7 @@ def from_info(info: engine_pb2.EngineInfo) -> EngineInfo:
 
 
 def to_spec(spec: SequenceSpec) -> engine_pb2.SequenceSpec:
-    """A sequence to run, without its timeout."""
+    """A sequence to run, without its timeouts."""
     sampling = spec.sampling
     return engine_pb2.SequenceSpec(
         token_ids=spec.token_ids,
@@ -66,6 +66,8 @@ def to_spec(spec: SequenceSpec) -> engine_pb2.SequenceSpec:
         logprobs=spec.logprobs,
         prompt_logprobs=spec.prompt_logprobs,
         priority=spec.priority,
+        client=spec.client,
+        request_id=spec.request_id,
     )
 
 

@@ -40,7 +40,11 @@ class ImageSpan:
 
 @dataclass(frozen=True)
 class SequenceSpec:
-    """One sequence to run; the fields are those of tandem.engine.v1.SequenceSpec."""
+    """One sequence to run; the fields are those of tandem.engine.v1.SequenceSpec.
+
+    Attributes:
+        first_token_deadline_s: When its first token must be there, on the loop's clock.
+    """
 
     token_ids: tuple[int, ...]
     sampling: Sampling
@@ -53,3 +57,6 @@ class SequenceSpec:
     prompt_logprobs: int | None
     priority: int
     images: tuple[ImageSpan, ...] = ()
+    first_token_deadline_s: float | None = None
+    client: str = ""
+    request_id: str = ""

@@ -40,11 +40,12 @@ _MAX_IDS_PER_MESSAGE = 65_536
 
 @dataclass(frozen=True)
 class _Submission:
-    """What is needed to submit a sequence, again if need be; the deadline is on the loop's clock."""
+    """What is needed to submit a sequence, again if need be; deadlines are on the loop's clock."""
 
     spec: engine_pb2.SequenceSpec
     images: tuple[Pixels, ...]
     deadline_s: float | None
+    first_token_deadline_s: float | None
 
 
 class EngineSession:
@@ -101,7 +102,8 @@ class EngineSession:
         sequence = EngineSequence(number, on_mail, self._stop_at, self._cancel)
         self._sequences[number] = sequence
         images = tuple(each.pixels for each in spec.images)
-        self._submissions[number] = _Submission(to_spec(spec), images, deadline_s)
+        submission = _Submission(to_spec(spec), images, deadline_s, spec.first_token_deadline_s)
+        self._submissions[number] = submission
         self._submit(number)
         return sequence
 
@@ -197,6 +199,9 @@ class EngineSession:
                 submit = request.submits.add(sequence=number, spec=submission.spec)
                 if submission.deadline_s is not None:
                     submit.spec.timeout_ms = to_timeout_ms(submission.deadline_s - now_s)
+                if submission.first_token_deadline_s is not None:
+                    remaining_s = submission.first_token_deadline_s - now_s
+                    submit.spec.first_token_timeout_ms = to_timeout_ms(remaining_s)
                 num_ids += len(submission.spec.token_ids)
         del self._submits[:num_taken]
         if not self._submits:

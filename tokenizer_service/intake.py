@@ -1,5 +1,6 @@
 """From a request to its sequences in the engine."""
 
+import asyncio
 from collections.abc import Callable
 
 from tokenizer_service.answer import Answer, Prompt
@@ -31,6 +32,7 @@ async def start(
         UnsupportedError: A set field is not served.
         UnavailableError: There is no engine.
     """
+    received_s = asyncio.get_running_loop().time()
     info = model.info
     check_request(request, model.name, model.limits, info, has_vision=model.has_vision)
     assert request.input is not None
@@ -47,7 +49,7 @@ async def start(
     automaton = StopAutomaton(request.stop.strings) if request.stop.strings else None
     answers = []
     for index in range(request.n):
-        spec = _spec(request, model, prompt, images, max_tokens, index)
+        spec = _spec(request, model, prompt, images, max_tokens, index, received_s)
         answer = Answer(
             index,
             prompt,
@@ -69,7 +71,9 @@ def _spec(
     images: tuple[ImageSpan, ...],
     max_tokens: int,
     index: int,
+    received_s: float,
 ) -> SequenceSpec:
+    first_token_timeout_s = request.first_token_timeout_s
     return SequenceSpec(
         token_ids=prompt.token_ids,
         sampling=resolve(request.sampling, model.defaults),
@@ -82,6 +86,9 @@ def _spec(
         prompt_logprobs=request.output.prompt_logprobs,
         priority=request.priority,
         images=images,
+        first_token_deadline_s=None if first_token_timeout_s is None else received_s + first_token_timeout_s,
+        client=request.origin.client,
+        request_id=request.origin.request_id,
     )
 
 

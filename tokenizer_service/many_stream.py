@@ -77,7 +77,8 @@ class ManyStream:
         if self._is_ending:
             return UnavailableError("this worker is shutting down", retry_delay_s=RETRY_DELAY_S)
         if len(self._running) >= self._capacity:
-            message = f"this stream runs max_requests_per_stream={self._capacity} requests already"
+            bound = f"max_requests_per_stream={self._capacity}"
+            message = f"this stream runs {len(self._running)} requests, at most {bound}"
             return OverloadedError(message, retry_delay_s=RETRY_DELAY_S)
         return None
 

@@ -105,6 +105,14 @@ class Output:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where a request comes from: the client that called, and the request's id, chosen by either side."""
+
+    client: str = ""
+    request_id: str = ""
+
+
+@dataclass(frozen=True)
 class Request:
     """A request as it was sent.
 
@@ -118,6 +126,8 @@ class Request:
         output: What the events carry.
         n: How many answers.
         priority: Higher runs first.
+        first_token_timeout_s: Seconds within which the first token must be there, or None.
+        origin: Where it comes from.
         unserved: Names of set fields that this service does not serve.
     """
 
@@ -130,6 +140,8 @@ class Request:
     output: Output = field(default_factory=Output)
     n: int = 1
     priority: int = 0
+    first_token_timeout_s: float | None = None
+    origin: Origin = Origin()
     unserved: tuple[str, ...] = ()
 
     @property

@@ -7,9 +7,20 @@ from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct
 
 from tandem.v1 import common_pb2, inference_pb2
-from tokenizer_service.request import Chat, ChatMessage, Image, Input, Output, Request, SamplingFields, Stop
+from tokenizer_service.request import (
+    Chat,
+    ChatMessage,
+    Image,
+    Input,
+    Origin,
+    Output,
+    Request,
+    SamplingFields,
+    Stop,
+)
 
-_UNSERVED = ("response_format", "adapter", "first_token_timeout", "resume")
+_UNSERVED = ("response_format", "adapter", "resume")
+_UNKNOWN = Origin()
 _SCALAR_SAMPLING = (
     "temperature",
     "top_p",
@@ -22,7 +33,7 @@ _SCALAR_SAMPLING = (
 )
 
 
-def from_request(message: inference_pb2.GenerateRequest) -> Request:
+def from_request(message: inference_pb2.GenerateRequest, origin: Origin = _UNKNOWN) -> Request:
     """A request as it was sent; nothing is checked."""
     return Request(
         request_id=_optional(message, "request_id"),
@@ -34,6 +45,8 @@ def from_request(message: inference_pb2.GenerateRequest) -> Request:
         output=_output(message.output),
         n=message.n if message.HasField("n") else 1,
         priority=message.priority,
+        first_token_timeout_s=_first_token_timeout_s(message),
+        origin=origin,
         unserved=tuple(name for name in _UNSERVED if message.HasField(name)),
     )
 
@@ -48,6 +61,11 @@ def from_input(message: inference_pb2.GenerateRequest | inference_pb2.TokenizeRe
     if kind == "token_ids" and isinstance(message, inference_pb2.GenerateRequest):
         return tuple(message.token_ids.ids)
     return None
+
+
+def _first_token_timeout_s(message: inference_pb2.GenerateRequest) -> float | None:
+    timeout = message.first_token_timeout
+    return timeout.seconds + timeout.nanos / 1e9 if message.HasField("first_token_timeout") else None
 
 
 def _optional(message: Message, name: str) -> Any:

@@ -11,11 +11,12 @@ from tandem.v1 import inference_pb2, inference_pb2_grpc
 from tandem_service.access import count_tokens, counted_request
 from tandem_service.errors import RETRY_DELAY_S, ServiceError, UnavailableError, Violation, invalid
 from tokenizer_service import metering
+from tokenizer_service.client_identity import client_of
 from tokenizer_service.detokenizer import decode
 from tokenizer_service.events import Event
 from tokenizer_service.many_stream import ManyStream
 from tokenizer_service.model import Model
-from tokenizer_service.request import Chat, input_field
+from tokenizer_service.request import Chat, Origin, input_field
 from tokenizer_service.request_conversion import from_input, from_request
 from tokenizer_service.response_conversion import to_many_response, to_model, to_response
 from tokenizer_service.running_request import RunningRequest
@@ -48,8 +49,8 @@ class InferenceServicer(inference_pb2_grpc.InferenceServicer):
         self, request: inference_pb2.GenerateRequest, context: Context
     ) -> None:
         """See inference.proto."""
-        plain = from_request(request)
-        request_id = plain.request_id or uuid.uuid4().hex
+        request_id = request.request_id or uuid.uuid4().hex
+        plain = from_request(request, Origin(client_of(context), request_id))
 
         async def write(event: Event) -> None:
             metering.count(event)
@@ -68,7 +69,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServicer):
 
         capacity = self._max_requests_per_stream
         stream = ManyStream(self._model, self._slots, capacity, _deadline_s(context), write)
-        reading = asyncio.create_task(_read_commands(requests, stream))
+        reading = asyncio.create_task(_read_commands(requests, stream, client_of(context)))
         draining = asyncio.create_task(self._is_draining.wait())
         try:
             await asyncio.wait({reading, draining}, return_when=asyncio.FIRST_COMPLETED)
@@ -141,13 +142,14 @@ class InferenceServicer(inference_pb2_grpc.InferenceServicer):
 
 
 async def _read_commands(
-    requests: AsyncIterator[inference_pb2.GenerateManyRequest], stream: ManyStream
+    requests: AsyncIterator[inference_pb2.GenerateManyRequest], stream: ManyStream, client: str
 ) -> None:
     async for message in requests:
         if message.WhichOneof("command") == "cancel":
             stream.cancel(message.cancel.request_id)
         else:
-            await stream.start(from_request(message.generate))
+            origin = Origin(client, message.generate.request_id)
+            await stream.start(from_request(message.generate, origin))
 
 
 def _deadline_s(context: Context) -> float | None:

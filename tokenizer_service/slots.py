@@ -22,7 +22,7 @@ class Slots:
             OverloadedError: All are taken.
         """
         if self._num_taken >= self._capacity:
-            message = f"this worker runs max_requests={self._capacity} requests already"
+            message = f"this worker runs {self._num_taken} requests, at most max_requests={self._capacity}"
             raise OverloadedError(message, retry_delay_s=RETRY_DELAY_S)
         self._num_taken += 1
         try:

@@ -9,6 +9,7 @@ from tokenizer_service.engine_info import EngineInfo
 from tokenizer_service.request import Chat, Image, Input, Output, Request, SamplingFields, Stop, input_field
 
 _SHA256_BYTES = 32
+_MIN_FIRST_TOKEN_TIMEOUT_S, _MAX_FIRST_TOKEN_TIMEOUT_S = 0.001, 86_400
 
 
 def check_request(
@@ -30,6 +31,7 @@ def check_request(
         *_output(request.output, limits),
         *_between("n", request.n, 1, limits.max_n),
         *_between("priority", request.priority, -100, 100),
+        *_first_token_timeout(request.first_token_timeout_s),
     ]
     if violations:
         raise invalid(*violations)
@@ -184,6 +186,12 @@ def _stop_strings(strings: Sequence[str], limits: Limits) -> Iterator[Violation]
 def _output(output: Output, limits: Limits) -> Iterator[Violation]:
     yield from _between("output.logprobs", output.logprobs, 0, limits.max_logprobs)
     yield from _between("output.prompt_logprobs", output.prompt_logprobs, 0, limits.max_logprobs)
+
+
+def _first_token_timeout(timeout_s: float | None) -> Iterator[Violation]:
+    low, high = _MIN_FIRST_TOKEN_TIMEOUT_S, _MAX_FIRST_TOKEN_TIMEOUT_S
+    if timeout_s is not None and not low <= timeout_s <= high:
+        yield Violation("first_token_timeout", f"{timeout_s:g} s is not in [{low:g} s, {high:g} s]")
 
 
 def _between(field: str, value: float | None, low: float, high: float) -> Iterator[Violation]:

@@ -39,7 +39,7 @@ def generate_request(request: Request) -> inference_pb2.GenerateRequest:
     if request.response_format is not None:
         message.response_format.CopyFrom(_response_format(request.response_format))
     if request.first_token_timeout is not None:
-        message.first_token_timeout.FromNanoseconds(round(request.first_token_timeout * 1e9))
+        _set_first_token_timeout(message, request.first_token_timeout)
     return message
 
 
@@ -109,6 +109,14 @@ def _set_output(message: inference_pb2.GenerateRequest, request: Request) -> Non
     _set_all(message.output, request, _OUTPUT)
     if request.return_token_ids is not None:
         _assign(message.output, "token_ids", "return_token_ids", request.return_token_ids)
+
+
+def _set_first_token_timeout(message: inference_pb2.GenerateRequest, seconds: float) -> None:
+    try:
+        message.first_token_timeout.FromNanoseconds(round(seconds * 1e9))
+    except (TypeError, ValueError, OverflowError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"first_token_timeout={seconds!r}: is no number of seconds ({error})") from None
 
 
 def _set_all(message: Proto, request: Request, names: Sequence[str]) -> None:

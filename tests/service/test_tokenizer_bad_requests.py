@@ -142,11 +142,29 @@ CASES = {
     ),
     "adapter": ({"adapter": "mine"}, UNSERVED, "adapter", "does not serve"),
     "response-format": ({"response_format": {"regex": "a"}}, UNSERVED, "response_format", "does not serve"),
-    "first-token-timeout": (
-        {"first_token_timeout": {"seconds": 1}},
-        UNSERVED,
+    "first-token-timeout-zero": (
+        {"first_token_timeout": {}},
+        INVALID,
         "first_token_timeout",
-        "does not serve",
+        "0 s is not in [0.001 s, 86400 s]",
+    ),
+    "first-token-timeout-negative": (
+        {"first_token_timeout": {"seconds": -1, "nanos": -500_000_000}},
+        INVALID,
+        "first_token_timeout",
+        "-1.5 s is not in",
+    ),
+    "first-token-timeout-below-a-millisecond": (
+        {"first_token_timeout": {"nanos": 999_999}},
+        INVALID,
+        "first_token_timeout",
+        "0.000999999 s is not in",
+    ),
+    "first-token-timeout-absurd": (
+        {"first_token_timeout": {"seconds": 2**63 - 1}},
+        INVALID,
+        "first_token_timeout",
+        "9.22337e+18 s is not in",
     ),
     "resume": ({"resume": {"after_tokens": 1}}, UNSERVED, "resume", "does not serve"),
 }

@@ -9,7 +9,7 @@ from support.scripted_engine import LENGTH, running_engine
 from support.small_tokenizers import byte_level, write_model_dir
 from support.tokenizer_fixture import encode, events_of, failure_of_call, generate_request, serving
 from tandem.engine.v1 import engine_pb2
-from tandem.v1 import common_pb2
+from tandem.v1 import common_pb2, inference_pb2
 from tandem_service.errors import OverloadedError
 from tandem_service.status import to_status
 
@@ -38,6 +38,25 @@ def test_what_waits_goes_to_the_engine_in_one_message(model_dir):
             return [len(command.submits) for command in found.engine.links[0].commands]
 
     assert asyncio.run(main()) == [64]
+
+
+def test_the_engine_learns_whose_request_it_is_and_when_its_first_token_must_be_there(model_dir):
+    async def main():
+        async with serving(model_dir, dog) as found:
+            request = generate_request(request_id="mine", first_token_timeout={"seconds": 5})
+            await events_of(found.stub.Generate(request))
+            await events_of(found.stub.Generate(generate_request()))
+            commands = iter([inference_pb2.GenerateManyRequest(generate=request)])
+            await events_of(found.stub.GenerateMany(commands))
+            return [submit.spec for command in found.engine.links[0].commands for submit in command.submits]
+
+    one, unnamed, many = asyncio.run(main())
+    assert {one.client, unnamed.client, many.client} == {"127.0.0.1"}
+    assert (one.request_id, many.request_id) == ("mine", "mine")
+    assert len(unnamed.request_id) == 32
+    assert 0 < one.first_token_timeout_ms <= 5000
+    assert 0 < many.first_token_timeout_ms <= 5000
+    assert not unnamed.HasField("first_token_timeout_ms")
 
 
 def test_an_engine_that_comes_back_gets_what_had_shown_nothing(model_dir):

@@ -112,6 +112,10 @@ def test_a_chat_with_everything() -> None:
         ({"max_tokens": 1.5}, TypeError, r"max_tokens=1.5"),
         ({"logit_bias": {"a": 1.0}}, TypeError, "logit_bias="),
         ({"stop": [1]}, TypeError, r"stop=\[1\]"),
+        ({"first_token_timeout": float("nan")}, ValueError, "first_token_timeout=nan"),
+        ({"first_token_timeout": float("inf")}, ValueError, "first_token_timeout=inf"),
+        ({"first_token_timeout": 1e300}, ValueError, "first_token_timeout=1e\\+300"),
+        ({"first_token_timeout": "soon"}, TypeError, "first_token_timeout='soon'"),
         ({"messages": [{"role": "user"}]}, ValueError, "role and content"),
         ({"messages": [tandem.Message("user", [b"x"])]}, TypeError, "b'x'"),  # type: ignore[list-item]
     ],

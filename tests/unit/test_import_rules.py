@@ -33,9 +33,19 @@ ENGINE_LAYERS = [
     ["config", "vision_config", "sampling_params", "image_ref"],
     ["model_config", "sequence"],
     ["plan", "block_pool"],
-    ["image_store", "image_waiters"],
+    [
+        "image_store",
+        "image_waiters",
+        "deadlines",
+        "places",
+        "sequence_blocks",
+        "step_report",
+        "throughput",
+    ],
+    ["waiting_queue"],
     ["scheduler", "fake_runner"],
-    ["core_messages", "session"],
+    ["ledger", "known_prompts"],
+    ["core_messages", "session", "admission"],
     ["core"],
     ["device", "kv_cache", "sequence_table"],
     ["upload"],
@@ -56,7 +66,7 @@ ENGINE_LAYERS = [
     ["server"],
     ["__main__"],
 ]
-FIRST_LAYER_WITH_TORCH = 7
+FIRST_LAYER_WITH_TORCH = 9
 # These may import torch late, inside a function: the fake engine runs without it.
 LATE = {"core_main": "loading"}
 PROTOBUF_FILES = {

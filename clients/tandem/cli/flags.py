@@ -24,6 +24,7 @@ _SAMPLING: tuple[tuple[str, type, str, str], ...] = (
     ("presence_penalty", float, "lowers tokens of the output once (default: the model's", "logits"),
     ("frequency_penalty", float, "lowers tokens of the output each time (default: the model's", "logits"),
     ("seed", int, "makes the draw repeatable (default: a new one each time", ""),
+    ("first_token_timeout", float, "the longest wait for the first token (default: --timeout", "seconds"),
 )
 
 
