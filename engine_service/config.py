@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 
 from tandem_service.flags import flag
+from tandem_service.server_config import ServerConfig
 
 
 @dataclass(frozen=True)
-class EngineConfig:
+class EngineConfig(ServerConfig):
     """The flags of `python -m engine_service`.
 
     Raises:
@@ -54,13 +55,19 @@ class EngineConfig:
     prefix_caching: bool = flag(True, "reuse the KV cache of equal prompt beginnings")
     num_threads: int = flag(0, "CPU threads of the model; 0 takes half of the cores", unit="threads")
     max_message_mib: int = flag(64, "largest message taken from a client", unit="MiB")
-    grace_s: float = flag(30.0, "time that running sequences get after SIGTERM", unit="seconds")
+    heartbeat_timeout_s: float = flag(
+        0.0,
+        "time without a word from the core, after which it is killed and started again; longer than the "
+        "longest step; 0 takes 30, or 300 on a CPU, where a long prompt's step may take minutes",
+        unit="seconds",
+    )
     fake: bool = flag(False, "answer without weights: repeat the prompt at a set rate")
     fake_rate: float = flag(
         50.0, "rate of each sequence with --fake; 0 is as fast as possible", unit="tokens per second"
     )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in _AT_LEAST_ONE:
             _check_at_least(name, getattr(self, name), 1)
         for name in _AT_LEAST_ZERO:
@@ -72,7 +79,7 @@ class EngineConfig:
 _AT_LEAST_ONE = ("max_num_seqs", "max_prefill_tokens", "kv_block_size", "max_message_mib")
 _AT_LEAST_ZERO = (
     "context_length", "max_num_waiting", "image_cache_mib", "image_pixels_mib",
-    "kv_cache_mib", "num_blocks", "num_threads", "grace_s", "fake_rate",
+    "kv_cache_mib", "num_blocks", "num_threads", "heartbeat_timeout_s", "fake_rate",
 )  # fmt: skip
 
 

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 from tandem_service.flags import flag
 from tandem_service.model_dir import last_part
+from tandem_service.server_config import ServerConfig
 
 
 @dataclass(frozen=True)
-class TokenizerServiceConfig:
+class TokenizerServiceConfig(ServerConfig):
     """Flags of `python -m tokenizer_service`; every default is written here only."""
 
     listen: str = flag("127.0.0.1:50051", "Address to listen on: HOST:PORT or unix:PATH.")
@@ -15,9 +16,7 @@ class TokenizerServiceConfig:
     model: str = flag("demo", "Model directory, Hugging Face hub id, or demo for the model that ships.")
     model_name: str = flag("", "Name that clients know the model by; empty for the last part of --model.")
     workers: int = flag(1, "Processes that share the port.", unit="processes")
-    is_worker: bool = flag(
-        False, "Whether --workers started this process: it shares the port and ends with its input."
-    )
+    is_worker: bool = flag(False, "Whether --workers started this process, which then shares the port.")
     encode_threads: int = flag(2, "Threads that encode long prompts.", unit="threads")
     max_request_bytes: int = flag(16 * 1024 * 1024, "Largest request message.", unit="bytes")
     max_images: int = flag(16, "Images of one request.", unit="images")
@@ -42,7 +41,6 @@ class TokenizerServiceConfig:
     max_stop_strings: int = flag(64, "Stop strings of one request.", unit="strings")
     max_stop_string_chars: int = flag(256, "Length of one stop string.", unit="characters")
     max_stop_token_ids: int = flag(64, "Stop token ids of one request.", unit="ids")
-    grace_s: float = flag(30.0, "Time that running requests get after SIGTERM.", unit="seconds")
     engine_timeout_s: float = flag(
         30.0, "Time that a request waits for a lost engine to come back.", unit="seconds"
     )
@@ -53,6 +51,7 @@ class TokenizerServiceConfig:
     default_repetition_penalty: float | None = flag(None, "Repetition penalty of requests without one.")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in (
             "workers",
             "encode_threads",
@@ -72,7 +71,6 @@ class TokenizerServiceConfig:
             "max_stop_token_ids",
             "max_images",
             "image_cache_bytes",
-            "grace_s",
             "engine_timeout_s",
         ):
             self._require_at_least(name, 0)

@@ -124,7 +124,7 @@ def test_sigterm_lets_the_running_request_finish(model_dir):
             await many.write(inference_pb2.GenerateManyRequest(generate=generate_request(request_id="a")))
             events, many_events = [await anext(aiter(call))], [await anext(aiter(many))]
             found.send_signal(signal.SIGTERM)
-            while b"draining" not in (await found.stderr.readline()):
+            while b"DRAINING" not in (await found.stderr.readline()):
                 pass
             may_finish.set()
             events += await events_of(call)

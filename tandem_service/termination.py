@@ -1,0 +1,43 @@
+"""When a service process is told to end."""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+
+log = logging.getLogger("tandem")
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+async def wait_for_termination(ends_with_input: bool = False) -> None:
+    """Returns when the process is told to end; being told again ends it at once, by a signal.
+
+    Args:
+        ends_with_input: Whether the end of standard input, which the parent process holds, counts like
+            SIGTERM. However the parent dies, it then leaves nobody behind.
+    """
+    loop = asyncio.get_running_loop()
+    was_told = asyncio.Event()
+
+    def on_told(why: str) -> None:
+        log.info("%s: ending; once more, and it is at once", why)
+        for each in _SIGNALS:
+            loop.remove_signal_handler(each)
+            signal.signal(each, signal.SIG_DFL)
+        was_told.set()
+
+    def on_input() -> None:
+        if os.read(sys.stdin.fileno(), 4096):
+            return
+        loop.remove_reader(sys.stdin.fileno())
+        if was_told.is_set():
+            signal.raise_signal(signal.SIGTERM)
+        on_told("end of input")
+
+    for each in _SIGNALS:
+        loop.add_signal_handler(each, on_told, each.name)
+    if ends_with_input:
+        loop.add_reader(sys.stdin.fileno(), on_input)
+    await was_told.wait()
