@@ -35,6 +35,8 @@ def options(
         # A peer that vanished, or stopped, is noticed also while no call runs.
         "grpc.keepalive_time_ms": _ms(config.keepalive_s),
         "grpc.keepalive_timeout_ms": _ms(config.keepalive_timeout_s),
+        # The wait for an answer to a ping is a minute otherwise, whatever the keepalive's timeout is.
+        "grpc.http2.ping_timeout_ms": _ms(config.keepalive_timeout_s),
         "grpc.keepalive_permit_without_calls": 1,
         "grpc.http2.max_pings_without_data": 0,
         # Clients may ping every 10 s, also between calls, for as long as they like.

@@ -39,6 +39,8 @@ _CHANNEL_OPTIONS = [
     ("grpc.max_send_message_length", -1),
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    # Otherwise a ping waits a minute for its answer, whatever the keepalive's timeout is.
+    ("grpc.http2.ping_timeout_ms", 10_000),
     # This file does the waiting between attempts; gRPC's own would be shared between channels.
     ("grpc.use_local_subchannel_pool", 1),
 ]

@@ -53,9 +53,9 @@ async def _end_of(call):
 def test_more_calls_than_a_connection_may_have_wait():
     async def main():
         async with _server(max_streams=1) as server, _channel(server) as channel:
-            first, second = _watch(channel), _watch(channel)
+            first = _watch(channel)
             await first.read()
-            waiting = asyncio.create_task(second.read())
+            waiting = asyncio.create_task(_watch(channel).read())
             await asyncio.wait([waiting], timeout=0.3)
             assert not waiting.done()
             first.cancel()
