@@ -12,8 +12,8 @@ from support.http2_peer import Http2Peer
 from tandem_service.grpc_server import options, running_server
 from tandem_service.server_config import ServerConfig
 
-# A client may ping every 10 s for 2 minutes: TANDEM_PING_PERIOD_S=10. gRPC's own default ends the connection
-# at the fourth ping, however far apart they are within 5 minutes.
+# A client may ping every 10 s for 2 minutes: TANDEM_PING_PERIOD_S=10. With gRPC's own bound on pings the
+# connection ends before the last of them.
 PING_PERIOD_S = float(os.environ.get("TANDEM_PING_PERIOD_S", "0.3"))
 NUM_PINGS = 12
 TIMEOUT_S = 20
