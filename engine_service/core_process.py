@@ -47,14 +47,18 @@ class CoreProcess:
         """Passes a command on; commands to a dead core are lost."""
         self._commands.put(command)
 
-    def watch(self, timeout_s: float) -> None:
-        """From now on kills the core once it has been silent for `timeout_s` seconds."""
+    def watch(self, timeout_s: float, on_silence: Callable[[], None]) -> None:
+        """From now on kills the core once it has been silent for `timeout_s` seconds.
+
+        `on_silence` is called then, on the event loop: a core that hangs in a driver may take long to die.
+        """
         silent_s = self._loop.time() - self._heard_s
         if silent_s < timeout_s:
-            self._watcher = self._loop.call_later(timeout_s - silent_s, self.watch, timeout_s)
+            self._watcher = self._loop.call_later(timeout_s - silent_s, self.watch, timeout_s, on_silence)
         else:
             log.error("the core has been silent for %.1f s; killing it", silent_s)
             self._process.kill()
+            on_silence()
 
     async def stop(self, timeout_s: float) -> None:
         """Ends the process, by force after `timeout_s` seconds."""

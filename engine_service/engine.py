@@ -129,7 +129,7 @@ class Engine:
                 await self._core.stop(_STOP_TIMEOUT_S if self.info else 0.0)
                 raise
             failures = 0 if self.info else failures + 1
-            self._on_core_death()
+            self._lose_core()
             await asyncio.sleep(RESTART_DELAYS_S[min(failures, len(RESTART_DELAYS_S) - 1)])
 
     def drain(self) -> None:
@@ -166,9 +166,10 @@ class Engine:
     def _watch_core(self, info: EngineInfo) -> None:
         assert self._core is not None
         default_s = _CPU_HEARTBEAT_TIMEOUT_S if info.device == "cpu" else _HEARTBEAT_TIMEOUT_S
-        self._core.watch(self.config.heartbeat_timeout_s or default_s)
+        self._core.watch(self.config.heartbeat_timeout_s or default_s, self._lose_core)
 
-    def _on_core_death(self) -> None:
+    def _lose_core(self) -> None:
+        """The core is dead, or about to be: what it ran is lost."""
         self.info = None
         self.load = Load(0, 0, 0, 0)
         self._images.clear()
