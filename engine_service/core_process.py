@@ -66,8 +66,12 @@ class CoreProcess:
         await asyncio.to_thread(self._process.join, timeout_s)
         if self._process.is_alive():
             log.warning("the core does not end; killing it")
-            self._process.kill()
-            await asyncio.to_thread(self._process.join)
+            await self.kill()
+
+    async def kill(self) -> None:
+        """Ends the process, whatever it does."""
+        self._process.kill()
+        await asyncio.to_thread(self._process.join)
 
     def _receive(self) -> None:
         self._heard_s = self._loop.time()

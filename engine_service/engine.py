@@ -125,8 +125,8 @@ class Engine:
             try:
                 await died.wait()
             except asyncio.CancelledError:
-                # A core that still loads has nothing to finish, and would not look at its commands.
-                await self._core.stop(_STOP_TIMEOUT_S if self.info else 0.0)
+                # A core that still loads would not look at its commands.
+                await (self._core.stop(_STOP_TIMEOUT_S) if self.info else self._core.kill())
                 raise
             failures = 0 if self.info else failures + 1
             self._lose_core()

@@ -1,10 +1,12 @@
 """When a service process is told to end."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
 import sys
+import threading
 
 log = logging.getLogger("tandem")
 
@@ -28,16 +30,20 @@ async def wait_for_termination(ends_with_input: bool = False) -> None:
             signal.signal(each, signal.SIG_DFL)
         was_told.set()
 
-    def on_input() -> None:
-        if os.read(sys.stdin.fileno(), 4096):
-            return
-        loop.remove_reader(sys.stdin.fileno())
+    def on_end_of_input() -> None:
         if was_told.is_set():
             signal.raise_signal(signal.SIGTERM)
         on_told("end of input")
 
+    def read_input() -> None:
+        while os.read(sys.stdin.fileno(), 4096):
+            pass
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(on_end_of_input)
+
     for each in _SIGNALS:
         loop.add_signal_handler(each, on_told, each.name)
     if ends_with_input:
-        loop.add_reader(sys.stdin.fileno(), on_input)
+        # In a thread, since an event loop cannot wait for every kind of file.
+        threading.Thread(target=read_input, daemon=True).start()
     await was_told.wait()

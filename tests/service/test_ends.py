@@ -175,9 +175,8 @@ def test_the_end_of_the_input_is_like_sigterm(start, module):
     assert ending.service.process.wait(20) == 0
 
 
-@BOTH
-def test_the_end_of_the_input_after_sigterm_ends_the_process_at_once(start, module):
-    ending = start(module, "--ends-with-input")
+def test_the_end_of_the_input_after_sigterm_ends_the_process_at_once(start):
+    ending = start("engine_service", "--ends-with-input")
     running = ending.call(500)
     next(running)
     ending.signal()
