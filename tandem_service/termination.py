@@ -30,16 +30,13 @@ async def wait_for_termination(ends_with_input: bool = False) -> None:
             signal.signal(each, signal.SIG_DFL)
         was_told.set()
 
-    def on_end_of_input() -> None:
-        if was_told.is_set():
-            signal.raise_signal(signal.SIGTERM)
-        on_told("end of input")
-
     def read_input() -> None:
         while os.read(sys.stdin.fileno(), 4096):
             pass
+        if was_told.is_set():
+            os.kill(os.getpid(), signal.SIGTERM)
         with contextlib.suppress(RuntimeError):  # the loop is closed
-            loop.call_soon_threadsafe(on_end_of_input)
+            loop.call_soon_threadsafe(on_told, "end of input")
 
     for each in _SIGNALS:
         loop.add_signal_handler(each, on_told, each.name)
