@@ -188,7 +188,8 @@ def test_the_end_of_the_input_after_sigterm_ends_the_process_at_once(start):
 def test_a_core_in_a_long_step_does_not_outlive_its_server():
     with running_service("engine_service", "--fake", "--fake-rate=0.01") as service:
         with grpc.insecure_channel(service.address) as channel:
-            _engine_method(channel)(5)
+            running = _engine_method(channel)(5)
+            next(running)
             core = children_of(service.process.pid)
             time.sleep(0.5)  # by now the core waits for its step, for 100 s
             service.process.kill()

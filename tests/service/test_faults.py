@@ -145,6 +145,7 @@ async def _run_rounds(deployment, num_rounds, rng):
 )
 def test_kill_9_of_any_process_loses_only_what_had_been_shown(tmp_path, flags, num_rounds):
     seed = random.randrange(2**32)
+    print(f"seed {seed}")
     with Deployment(tmp_path, *FLAGS, *flags) as deployment:
         counts = asyncio.run(_run_rounds(deployment, num_rounds, random.Random(seed)))
-    print(f"{num_rounds} rounds with seed {seed}; finished and lost by victim: {counts}")
+    print(f"{num_rounds} rounds; requests finished and lost by victim: {counts}")
