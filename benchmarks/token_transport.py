@@ -27,7 +27,9 @@ import tandem
 from tandem.engine.v1 import engine_pb2 as pb, engine_pb2_grpc
 from tandem_bench.record import write_result
 from tandem_demo import MODEL_DIR
-from tandem_service.grpc_server import options, running_server, wait_for_termination
+from tandem_service.grpc_server import options, running_server
+from tandem_service.server_config import ServerConfig
+from tandem_service.termination import wait_for_termination
 
 PROMPT = "Once upon a time there was a fox. "
 NAIVE = "--serve-naive"
@@ -51,7 +53,7 @@ async def serve_naive(listen: str) -> None:
     def register(server: grpc.aio.Server) -> None:
         engine_pb2_grpc.add_EngineServicer_to_server(NaiveEngine(), server)
 
-    async with running_server(listen, [], register, options(1 << 20), 1.0):
+    async with running_server(ServerConfig(), listen, [], register, options(ServerConfig(), 1 << 20)):
         await wait_for_termination()
 
 

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 from tandem_service.flags import flag
-from tandem_service.tls import ListenerTls
+from tandem_service.server_config import ServerConfig
 
 
 @dataclass(frozen=True)
-class EngineConfig:
+class EngineConfig(ServerConfig):
     """The flags of `python -m engine_service`.
 
     Raises:
@@ -19,13 +19,6 @@ class EngineConfig:
         "", "name of the model for clients; empty takes the last part of --model", unit="name"
     )
     listen: str = flag("127.0.0.1:50052", "address to listen on, HOST:PORT or unix:PATH", unit="address")
-    tls_cert: str = flag("", "PEM file of this service's certificate chain; empty speaks plain text")
-    tls_key: str = flag("", "PEM file of the certificate's private key")
-    tls_client_ca: str = flag("", "PEM file of the roots of clients' certificates, which they must then show")
-    tokens: str = flag(
-        "",
-        "TOML file of the tokens that are let in, whose quotas are not counted here; empty lets everybody in",
-    )
     device: str = flag(
         "auto",
         "device for weights and KV cache; auto is the GPU where there is one",
@@ -70,13 +63,19 @@ class EngineConfig:
     prefix_caching: bool = flag(True, "reuse the KV cache of equal prompt beginnings")
     num_threads: int = flag(0, "CPU threads of the model; 0 takes half of the cores", unit="threads")
     max_message_mib: int = flag(64, "largest message taken from a client", unit="MiB")
-    grace_s: float = flag(30.0, "time that running sequences get after SIGTERM", unit="seconds")
+    heartbeat_timeout_s: float = flag(
+        0.0,
+        "time without a word from the core, after which it is killed and started again; longer than the "
+        "longest step; 0 takes 30, or 300 on a CPU, where a long prompt's step may take minutes",
+        unit="seconds",
+    )
     fake: bool = flag(False, "answer without weights: repeat the prompt at a set rate")
     fake_rate: float = flag(
         50.0, "rate of each sequence with --fake; 0 is as fast as possible", unit="tokens per second"
     )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in _AT_LEAST_ONE:
             _check_at_least(name, getattr(self, name), 1)
         for name in _AT_LEAST_ZERO:
@@ -84,12 +83,6 @@ class EngineConfig:
         for name in ("gpu_memory_utilization", "max_client_share"):
             if not 0 < (share := getattr(self, name)) <= 1:
                 raise ValueError(f"{name}={share}: must be in (0, 1]")
-        _ = self.tls
-
-    @property
-    def tls(self) -> ListenerTls:
-        """The listener's certificate."""
-        return ListenerTls(self.tls_cert, self.tls_key, self.tls_client_ca)
 
 
 _AT_LEAST_ONE = (
@@ -97,7 +90,7 @@ _AT_LEAST_ONE = (
 )  # fmt: skip
 _AT_LEAST_ZERO = (
     "context_length", "max_num_waiting", "image_cache_mib", "image_pixels_mib",
-    "kv_cache_mib", "num_blocks", "num_threads", "grace_s", "fake_rate",
+    "kv_cache_mib", "num_blocks", "num_threads", "heartbeat_timeout_s", "fake_rate",
 )  # fmt: skip
 
 

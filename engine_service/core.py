@@ -2,6 +2,7 @@
 
 import logging
 import pickle
+import time
 from multiprocessing.connection import Connection
 from typing import Generic, Protocol, TypeVar
 
@@ -10,6 +11,9 @@ from engine_service.plan import Outcome, Plan
 from engine_service.scheduler import Scheduler
 
 log = logging.getLogger("tandem.core")
+
+BEAT_S = 0.5
+"""The longest time between two records, apart from that of one step."""
 
 Launched = TypeVar("Launched")
 
@@ -41,6 +45,7 @@ class Core(Generic[Launched]):
         self._previous: tuple[Plan, Launched] | None = None
         self._is_stopping = False
         self._published_load = scheduler.load
+        self._published_s = time.monotonic()
 
     def run(self) -> None:
         """Steps until a Shutdown command comes or the other end of the pipe is gone."""
@@ -61,11 +66,15 @@ class Core(Generic[Launched]):
 
     def _obey_commands(self) -> None:
         """Takes what has arrived; waits for something to do if there is nothing."""
-        wait_s = self._scheduler.idle_s if self._previous is None else 0.0
+        wait_s = self._idle_s() if self._previous is None else 0.0
         while not self._is_stopping and self._pipe.poll(wait_s):
             for command in self._pipe.recv():
                 self._obey(command)
             wait_s = 0.0
+
+    def _idle_s(self) -> float:
+        idle_s = self._scheduler.idle_s
+        return BEAT_S if idle_s is None else min(idle_s, BEAT_S)
 
     def _obey(self, command: Command) -> None:
         match command:
@@ -109,9 +118,12 @@ class Core(Generic[Launched]):
         columns, load = self._scheduler.take_columns(), self._scheduler.load
         needed, gone = self._scheduler.take_needed_images(), self._scheduler.take_gone_images()
         begun = self._scheduler.take_begun()
-        # A cancelled sequence leaves no columns, but the load must not stay what it was.
-        if columns or needed or gone or begun or load != self._published_load:
+        # A cancelled sequence leaves no columns, but the load must not stay what it was. A record without
+        # news is a heartbeat.
+        has_news = columns or needed or gone or begun or load != self._published_load
+        if has_news or time.monotonic() - self._published_s >= BEAT_S:
             self._published_load = load
+            self._published_s = time.monotonic()
             # Half the time of Connection.send, which prepares for objects that only it can send.
             record = StepRecord(columns, load, needed, gone, begun, self._scheduler.rates)
             self._pipe.send_bytes(pickle.dumps(record, protocol=5))

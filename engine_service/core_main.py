@@ -1,9 +1,11 @@
 """The entry point of the core process: loads what the configuration names and runs the loop."""
 
 import gc
+import multiprocessing
 import os
 import secrets
 import signal
+import threading
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ def main(config: EngineConfig, pipe: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     set_up_logging()
+    threading.Thread(target=_end_with_server, daemon=True).start()
     try:
         core, info = build(config, pipe)
     except (ValueError, MemoryError, RuntimeError) as error:
@@ -39,6 +42,14 @@ def main(config: EngineConfig, pipe: Connection) -> None:
     gc.freeze()
     pipe.send(info)
     core.run()
+
+
+def _end_with_server() -> None:
+    """Ends the process when the server's does; the loop would see that only after its step."""
+    server = multiprocessing.parent_process()
+    assert server is not None
+    server.join()
+    os._exit(1)
 
 
 def build(config: EngineConfig, pipe: Connection) -> tuple[Core[Any], EngineInfo]:

@@ -31,6 +31,8 @@ class CoreProcess:
         self._loop = asyncio.get_running_loop()
         self._on_report = on_report
         self._on_death = on_death
+        self._heard_s = 0.0
+        self._watcher: asyncio.TimerHandle | None = None
         self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
         # A fresh interpreter: forking a process with gRPC threads is not safe.
         context = multiprocessing.get_context("spawn")
@@ -45,21 +47,41 @@ class CoreProcess:
         """Passes a command on; commands to a dead core are lost."""
         self._commands.put(command)
 
+    def watch(self, timeout_s: float, on_silence: Callable[[], None]) -> None:
+        """From now on kills the core once it has been silent for `timeout_s` seconds.
+
+        `on_silence` is called then, on the event loop: a core that hangs in a driver may take long to die.
+        """
+        silent_s = self._loop.time() - self._heard_s
+        if silent_s < timeout_s:
+            self._watcher = self._loop.call_later(timeout_s - silent_s, self.watch, timeout_s, on_silence)
+        else:
+            log.error("the core has been silent for %.1f s; killing it", silent_s)
+            self._process.kill()
+            on_silence()
+
     async def stop(self, timeout_s: float) -> None:
         """Ends the process, by force after `timeout_s` seconds."""
         self.send(Shutdown())
         await asyncio.to_thread(self._process.join, timeout_s)
         if self._process.is_alive():
             log.warning("the core does not end; killing it")
-            self._process.kill()
-            await asyncio.to_thread(self._process.join)
+            await self.kill()
+
+    async def kill(self) -> None:
+        """Ends the process, whatever it does."""
+        self._process.kill()
+        await asyncio.to_thread(self._process.join)
 
     def _receive(self) -> None:
+        self._heard_s = self._loop.time()
         try:
             while self._pipe.poll():
                 self._on_report(self._pipe.recv())
         except (EOFError, OSError):
             self._loop.remove_reader(self._pipe.fileno())
+            if self._watcher is not None:
+                self._watcher.cancel()
             self._loop.run_in_executor(None, self._bury)
 
     def _bury(self) -> None:

@@ -28,6 +28,11 @@ from tandem_service.errors import RETRY_DELAY_S, OverloadedError, UnavailableErr
 log = logging.getLogger("tandem.engine")
 
 RESTART_DELAYS_S = (0.1, 1.0, 5.0, 15.0, 30.0)
+# Nobody waits for what the core computes when it is stopped.
+_STOP_TIMEOUT_S = 2.0
+# How long a core may be silent. On a CPU a step of a long prompt's tokens takes minutes with a large model.
+_HEARTBEAT_TIMEOUT_S = 30.0
+_CPU_HEARTBEAT_TIMEOUT_S = 300.0
 
 
 class Engine:
@@ -51,7 +56,6 @@ class Engine:
         self._images: set[bytes] = set()  # those that the core has, as far as it has said
         self._numbers = itertools.count()
         self._is_draining = False
-        self._has_no_session = asyncio.Event()
         self._changed = asyncio.Event()
 
     @contextlib.contextmanager
@@ -59,19 +63,15 @@ class Engine:
         """A new session; its sequences are cancelled at the context's end.
 
         Raises:
-            UnavailableError: The core is not ready, or the engine is about to stop.
+            UnavailableError: The core is not ready.
         """
-        self._refuse_if_draining()
         self.ready_info()
         session = ClientSession(next(self._numbers))
         self._sessions[session.number] = session
-        self._has_no_session.clear()
         try:
             yield session
         finally:
             del self._sessions[session.number]
-            if not self._sessions:
-                self._has_no_session.set()
             if session.running:
                 self._send(EndSession(session.number))
             for number in session.running:
@@ -95,7 +95,8 @@ class Engine:
             DeadlineError: The first token cannot be there in time.
             UnavailableError: The engine is about to stop.
         """
-        self._refuse_if_draining()
+        if self._is_draining:
+            raise UnavailableError("the engine is about to stop", retry_delay_s=RETRY_DELAY_S)
         if spec.images:
             self._refuse_images_beyond_memory(spec)
         self._admission.enter((session.number, number), spec)
@@ -125,20 +126,18 @@ class Engine:
             try:
                 await died.wait()
             except asyncio.CancelledError:
-                await self._core.stop(timeout_s=10.0)
+                # A core that still loads would not look at its commands.
+                await (self._core.stop(_STOP_TIMEOUT_S) if self.info else self._core.kill())
                 raise
             failures = 0 if self.info else failures + 1
-            self._on_core_death()
+            self._lose_core()
             await asyncio.sleep(RESTART_DELAYS_S[min(failures, len(RESTART_DELAYS_S) - 1)])
 
-    async def drain(self, grace_s: float) -> None:
-        """Takes no more work and waits until what runs is done, at most `grace_s` seconds."""
+    def drain(self) -> None:
+        """Takes no more work; sessions end with what they run."""
         self._is_draining = True
         for session in self._sessions.values():
             session.close()
-        if self._sessions:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._has_no_session.wait(), grace_s)
 
     async def changed(self) -> None:
         """Waits until the core became ready, died, or could not start."""
@@ -148,6 +147,7 @@ class Engine:
     def _on_report(self, report: Report) -> None:
         match report:
             case EngineInfo():
+                self._watch_core(report)
                 self.info = report
                 self.load = Load(0, 0, report.num_blocks, report.num_blocks)
                 self._admission = Admission(self.config, report.num_blocks * report.kv_block_size)
@@ -170,7 +170,13 @@ class Engine:
                     if session := self._sessions.get(number):
                         session.add_columns(each)
 
-    def _on_core_death(self) -> None:
+    def _watch_core(self, info: EngineInfo) -> None:
+        assert self._core is not None
+        default_s = _CPU_HEARTBEAT_TIMEOUT_S if info.device == "cpu" else _HEARTBEAT_TIMEOUT_S
+        self._core.watch(self.config.heartbeat_timeout_s or default_s, self._lose_core)
+
+    def _lose_core(self) -> None:
+        """The core is dead, or about to be: what it ran is lost."""
         self.info = None
         self.load = Load(0, 0, 0, 0)
         self._admission = Admission(self.config, 0)
@@ -179,10 +185,6 @@ class Engine:
         for session in self._sessions.values():
             session.running.clear()
             session.fail(UnavailableError("the engine's core died", retry_delay_s=RETRY_DELAY_S))
-
-    def _refuse_if_draining(self) -> None:
-        if self._is_draining:
-            raise UnavailableError("the engine is about to stop")
 
     def _refuse_images_beyond_memory(self, spec: SequenceSpec) -> None:
         """The core keeps the pixels of every sequence that has not ended."""

@@ -16,6 +16,7 @@ from tandem.engine.v1 import engine_pb2 as pb, engine_pb2_grpc
 from tandem_service import grpc_server
 from tandem_service.errors import MismatchError, ServiceError, Violation, invalid
 from tandem_service.model_dir import Fingerprint
+from tandem_service.termination import wait_for_termination
 
 log = logging.getLogger("tandem.engine")
 
@@ -48,8 +49,11 @@ class EngineServicer(engine_pb2_grpc.EngineServicer):
             )
             async with _running(self._obey_all(requests, session, hello)):
                 while not session.is_done:
-                    for response in _responses(await session.take_frames()):
+                    frames = await session.take_frames()
+                    for response in _responses(frames):
                         yield response
+                    if frames.error is not None:
+                        raise frames.error
 
     async def Generate(  # noqa: N802
         self,
@@ -129,46 +133,38 @@ class EngineServicer(engine_pb2_grpc.EngineServicer):
 
 
 async def serve(config: EngineConfig) -> int:
-    """Runs the engine service until SIGTERM; returns the process's exit code."""
+    """Runs the engine service until it is told to end; returns the process's exit code."""
     engine = Engine(config)
-    options = grpc_server.options(config.max_message_mib << 20)
+    options = grpc_server.options(config, config.max_message_mib << 20)
 
     def register(server: grpc.aio.Server) -> None:
         engine_pb2_grpc.add_EngineServicer_to_server(EngineServicer(engine), server)
 
     async with (
-        grpc_server.running_server(
-            config.listen,
-            [SERVICE],
-            register,
-            options,
-            grace_s=1.0,
-            tls=config.tls,
-            tokens=config.tokens,
-        ) as health,
+        grpc_server.running_server(config, config.listen, [SERVICE], register, options) as server,
         _running(engine.run()),
-        _running(_follow(engine, health)) as follower,
+        _running(_follow(engine, server)) as follower,
     ):
-        terminated = asyncio.create_task(grpc_server.wait_for_termination())
-        await asyncio.wait([terminated, follower], return_when=asyncio.FIRST_COMPLETED)
-        terminated.cancel()
-        await health.set_serving(False)
-        await engine.drain(config.grace_s)
+        ending = asyncio.create_task(wait_for_termination(config.ends_with_input))
+        await asyncio.wait([ending, follower], return_when=asyncio.FIRST_COMPLETED)
+        if ending.done():
+            await server.life.end(config.lame_duck_s, config.grace_s, engine.drain)
+        ending.cancel()
     return 1 if engine.start_failure else 0
 
 
-async def _follow(engine: Engine, health: grpc_server.Health) -> None:
+async def _follow(engine: Engine, server: grpc_server.Server) -> None:
     """Keeps health true to the core; returns if the core cannot start."""
     while True:
         await engine.changed()
-        await health.set_serving(engine.info is not None)
+        server.health.set_ready(engine.info is not None)
         if engine.start_failure is not None:
             log.error("cannot serve: %s", engine.start_failure)
             return
         if engine.info is not None:
             log.info(
                 "engine service listens on %s: %s (%s, %s on %s), %d blocks of %d tokens",
-                engine.config.listen,
+                server.address,
                 engine.info.model,
                 engine.info.architecture,
                 engine.info.dtype,
@@ -209,8 +205,6 @@ def _check_fingerprint(tokenizer: Fingerprint, info: EngineInfo) -> None:
 
 
 def _responses(frames: Frames) -> list[pb.SessionResponse]:
-    if frames.error is not None:
-        raise frames.error
     responses = [conversion.to_rejected(*each) for each in frames.rejected]
     responses += [pb.SessionResponse(need_image=pb.NeedImage(sha256=each)) for each in frames.needed_images]
     if frames.columns is not None:

@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 
 from tandem_service.errors import InternalError, InvalidRequestError, ServiceError
+from tandem_service.life import Life
 from tandem_service.status import abort
 from tandem_service.wire import parser
 
@@ -16,6 +17,10 @@ log = logging.getLogger("tandem")
 
 class ErrorInterceptor(grpc.aio.ServerInterceptor):
     """Turns errors of Tandem's own methods into statuses; faults are logged and become INTERNAL."""
+
+    def __init__(self, life: Life) -> None:
+        """`life` refuses and ends calls when the service ends."""
+        self._life = life
 
     async def intercept_service(
         self,
@@ -26,7 +31,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None or not handler_call_details.method.startswith("/tandem."):
             return handler
-        return _guarded(handler, handler_call_details.method)
+        return _guarded(handler, handler_call_details.method, self._life)
 
 
 async def failure_of(work: Awaitable[None], method: str) -> ServiceError | None:
@@ -38,13 +43,13 @@ async def failure_of(work: Awaitable[None], method: str) -> ServiceError | None:
     return None
 
 
-def _guarded(handler: Any, method: str) -> Any:
+def _guarded(handler: Any, method: str, life: Life) -> Any:
     kind = _kind(handler)
     behaviour = getattr(handler, kind)
     wrap = _guard_generator if inspect.isasyncgenfunction(behaviour) else _guard_coroutine
     message_type = handler.request_deserializer.__self__
     return handler._replace(
-        **{kind: wrap(behaviour, method), "request_deserializer": parser(message_type)},
+        **{kind: wrap(behaviour, method, life), "request_deserializer": parser(message_type)},
     )
 
 
@@ -55,10 +60,13 @@ def _kind(handler: Any) -> str:
     return f"{request}_{response}"
 
 
-def _guard_coroutine(behaviour: Callable[..., Awaitable[Any]], method: str) -> Callable[..., Awaitable[Any]]:
+def _guard_coroutine(
+    behaviour: Callable[..., Awaitable[Any]], method: str, life: Life
+) -> Callable[..., Awaitable[Any]]:
     async def guarded(request: Any, context: Any) -> Any:
         try:
-            return await behaviour(_checked(request), context)
+            with life.call():
+                return await behaviour(_checked(request), context)
         except grpc.aio.AbortError:
             raise
         except Exception as error:
@@ -68,12 +76,13 @@ def _guard_coroutine(behaviour: Callable[..., Awaitable[Any]], method: str) -> C
 
 
 def _guard_generator(
-    behaviour: Callable[..., AsyncIterator[Any]], method: str
+    behaviour: Callable[..., AsyncIterator[Any]], method: str, life: Life
 ) -> Callable[..., AsyncIterator[Any]]:
     async def guarded(request: Any, context: Any) -> AsyncIterator[Any]:
         try:
-            async for response in behaviour(_checked(request), context):
-                yield response
+            with life.call():
+                async for response in behaviour(_checked(request), context):
+                    yield response
         except grpc.aio.AbortError:
             raise
         except Exception as error:

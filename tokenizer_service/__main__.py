@@ -3,11 +3,12 @@
 import asyncio
 import sys
 from collections.abc import Sequence
+from functools import partial
 
 from tandem_service.errors import MismatchError
 from tandem_service.flags import parse_flags
-from tandem_service.grpc_server import wait_for_termination
 from tandem_service.logs import set_up_logging
+from tandem_service.termination import wait_for_termination
 from tokenizer_service.config import TokenizerServiceConfig
 from tokenizer_service.no_torch import forbid_torch
 from tokenizer_service.workers import EXIT_UNUSABLE, Workers
@@ -39,17 +40,7 @@ async def _serve(config: TokenizerServiceConfig) -> None:
         sys.stdout.write(f"tokenizer service listens on {address}, model {config.served_name}\n")
         sys.stdout.flush()
 
-    await serve(config, _orphaned_or_terminated if config.is_worker else wait_for_termination, announce)
-
-
-async def _orphaned_or_terminated() -> None:
-    """Returns on a signal, or when the process that started this worker, and holds its input, is gone."""
-    gone = asyncio.Event()
-    asyncio.get_running_loop().add_reader(sys.stdin.fileno(), gone.set)
-    await asyncio.wait(
-        [asyncio.ensure_future(wait_for_termination()), asyncio.ensure_future(gone.wait())],
-        return_when=asyncio.FIRST_COMPLETED,
-    )
+    await serve(config, partial(wait_for_termination, config.ends_with_input), announce)
 
 
 if __name__ == "__main__":

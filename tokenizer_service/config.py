@@ -4,24 +4,16 @@ from dataclasses import dataclass
 
 from tandem_service.flags import flag
 from tandem_service.model_dir import last_part
-from tandem_service.tls import ChannelTls, ListenerTls
+from tandem_service.server_config import ServerConfig
+from tandem_service.tls import ChannelTls
 
 
 @dataclass(frozen=True)
-class TokenizerServiceConfig:
+class TokenizerServiceConfig(ServerConfig):
     """Flags of `python -m tokenizer_service`; every default is written here only."""
 
     listen: str = flag("127.0.0.1:50051", "Address to listen on: HOST:PORT or unix:PATH.")
     engine: str = flag("127.0.0.1:50052", "Address of the engine service: HOST:PORT or unix:PATH.")
-    tls_cert: str = flag("", "PEM file of this service's certificate chain; empty speaks plain text.")
-    tls_key: str = flag("", "PEM file of the certificate's private key.")
-    tls_client_ca: str = flag(
-        "", "PEM file of the roots of clients' certificates, which they must then show."
-    )
-    tokens: str = flag(
-        "",
-        "TOML file of the tokens that are let in, and their quotas in each worker; empty lets everybody in.",
-    )
     engine_tls_ca: str = flag(
         "", "PEM file of the roots of the engine's certificate; empty speaks plain text."
     )
@@ -32,9 +24,7 @@ class TokenizerServiceConfig:
     model: str = flag("demo", "Model directory, Hugging Face hub id, or demo for the model that ships.")
     model_name: str = flag("", "Name that clients know the model by; empty for the last part of --model.")
     workers: int = flag(1, "Processes that share the port.", unit="processes")
-    is_worker: bool = flag(
-        False, "Whether --workers started this process: it shares the port and ends with its input."
-    )
+    is_worker: bool = flag(False, "Whether --workers started this process, which then shares the port.")
     template_timeout_s: float = flag(2.0, "Time that a chat template may take.", unit="seconds")
     encode_threads: int = flag(2, "Threads that encode long prompts.", unit="threads")
     max_request_bytes: int = flag(16 * 1024 * 1024, "Largest request message.", unit="bytes")
@@ -60,7 +50,6 @@ class TokenizerServiceConfig:
     max_stop_strings: int = flag(64, "Stop strings of one request.", unit="strings")
     max_stop_string_chars: int = flag(256, "Length of one stop string.", unit="characters")
     max_stop_token_ids: int = flag(64, "Stop token ids of one request.", unit="ids")
-    grace_s: float = flag(30.0, "Time that running requests get after SIGTERM.", unit="seconds")
     engine_timeout_s: float = flag(
         30.0, "Time that a request waits for a lost engine to come back.", unit="seconds"
     )
@@ -71,6 +60,7 @@ class TokenizerServiceConfig:
     default_repetition_penalty: float | None = flag(None, "Repetition penalty of requests without one.")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in (
             "workers",
             "encode_threads",
@@ -90,7 +80,6 @@ class TokenizerServiceConfig:
             "max_stop_token_ids",
             "max_images",
             "image_cache_bytes",
-            "grace_s",
             "engine_timeout_s",
             "template_timeout_s",
         ):
@@ -100,12 +89,7 @@ class TokenizerServiceConfig:
                 raise ValueError(f"{name} is empty")
         if self.workers > 1:
             self._require_shareable_port()
-        _ = self.tls, self.engine_tls
-
-    @property
-    def tls(self) -> ListenerTls:
-        """The listener's certificate."""
-        return ListenerTls(self.tls_cert, self.tls_key, self.tls_client_ca)
+        _ = self.engine_tls
 
     @property
     def engine_tls(self) -> ChannelTls:

@@ -11,6 +11,8 @@ _OPTIONS: list[tuple[str, int | str]] = [
     ("grpc.max_send_message_length", -1),
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    # Otherwise a ping waits a minute for its answer, whatever the keepalive's timeout is.
+    ("grpc.http2.ping_timeout_ms", 10_000),
     # The session does the waiting between attempts; gRPC's own would be shared between channels.
     ("grpc.use_local_subchannel_pool", 1),
 ]

@@ -9,8 +9,10 @@ from pathlib import Path
 import grpc
 
 from tandem.v1.inference_pb2_grpc import add_InferenceServicer_to_server
-from tandem_service.grpc_server import Health, options, running_server, wait_for_termination
+from tandem_service.grpc_server import options, running_server
+from tandem_service.health import Health
 from tandem_service.model_dir import resolve
+from tandem_service.termination import wait_for_termination
 from tokenizer_service.byte_budget import ByteBudget
 from tokenizer_service.chat import ChatTemplate
 from tokenizer_service.config import TokenizerServiceConfig, limits_of
@@ -51,21 +53,13 @@ async def serve(
     def register(server: grpc.aio.Server) -> None:
         add_InferenceServicer_to_server(servicer, server)
 
-    server_options = options(config.max_request_bytes, shares_port=config.is_worker)
+    server_options = options(config, config.max_request_bytes, shares_port=config.is_worker)
     session = asyncio.create_task(model.session.run())
     try:
-        async with running_server(
-            config.listen,
-            [SERVICE],
-            register,
-            server_options,
-            config.grace_s,
-            tls=config.tls,
-            tokens=config.tokens,
-        ) as health:
-            on_listening(health.address)
-            await _serve_until(until, session, _follow(changes, health))
-            servicer.drain()
+        async with running_server(config, config.listen, [SERVICE], register, server_options) as server:
+            on_listening(server.address)
+            await _serve_until(until, session, _follow(changes, server.health))
+            await server.life.end(config.lame_duck_s, config.grace_s, servicer.drain)
     finally:
         session.cancel()
 
@@ -137,4 +131,4 @@ async def _serve_until(
 async def _follow(changes: "asyncio.Queue[bool]", health: Health) -> None:
     """The service's health is the engine's presence."""
     while True:
-        await health.set_serving(await changes.get())
+        health.set_ready(await changes.get())

@@ -7,7 +7,7 @@ import sys
 import time
 
 from tandem_service.flags import to_arguments
-from tandem_service.grpc_server import wait_for_termination
+from tandem_service.termination import wait_for_termination
 from tokenizer_service.config import TokenizerServiceConfig
 
 log = logging.getLogger("tandem.tokenizer")
@@ -19,7 +19,7 @@ _MIN_BACKOFF_S = 0.5
 _MAX_BACKOFF_S = 10.0
 # A worker that lived this long was well; its end says nothing about the next one's.
 _WELL_AFTER_S = 30.0
-# On top of the grace time, before a worker that does not end is killed.
+# On top of lame duck and grace time, before a worker that does not end is killed.
 _KILL_AFTER_S = 5.0
 
 
@@ -29,7 +29,8 @@ class Workers:
     def __init__(self, config: TokenizerServiceConfig) -> None:
         """`config.workers` says how many."""
         self._config = config
-        worker_config = dataclasses.replace(config, workers=1, is_worker=True)
+        # A worker ends with its standard input, so none outlives this process.
+        worker_config = dataclasses.replace(config, workers=1, is_worker=True, ends_with_input=True)
         self._command = [sys.executable, "-m", "tokenizer_service", *to_arguments(worker_config)]
         self._processes: set[asyncio.subprocess.Process] = set()
         self._is_ending = False
@@ -37,7 +38,7 @@ class Workers:
     async def run(self) -> int:
         """Runs until SIGTERM or SIGINT, or until a worker is unusable; gives the exit status."""
         keepers = [asyncio.create_task(self._keep_one(i)) for i in range(self._config.workers)]
-        ending = asyncio.create_task(wait_for_termination())
+        ending = asyncio.create_task(wait_for_termination(self._config.ends_with_input))
         await asyncio.wait({*keepers, ending}, return_when=asyncio.FIRST_COMPLETED)
         self._is_ending = True
         await self._end_processes()
@@ -50,8 +51,10 @@ class Workers:
         backoff_s = _MIN_BACKOFF_S
         while not self._is_ending:
             started_s = time.monotonic()
-            # The worker ends when its standard input does, so none outlives this process.
-            process = await asyncio.create_subprocess_exec(*self._command, stdin=asyncio.subprocess.PIPE)
+            # In a session of its own: Ctrl-C reaches this process alone, which passes it on once.
+            process = await asyncio.create_subprocess_exec(
+                *self._command, stdin=asyncio.subprocess.PIPE, start_new_session=True
+            )
             self._processes.add(process)
             status = await process.wait()
             self._processes.discard(process)
@@ -70,7 +73,7 @@ class Workers:
         waits = [asyncio.create_task(process.wait()) for process in processes]
         if not waits:
             return
-        await asyncio.wait(waits, timeout=self._config.grace_s + _KILL_AFTER_S)
+        await asyncio.wait(waits, timeout=self._config.lame_duck_s + self._config.grace_s + _KILL_AFTER_S)
         for process in processes:
             if process.returncode is None:
                 log.error("worker %d did not end in time; killed", process.pid)

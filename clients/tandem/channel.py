@@ -18,9 +18,10 @@ _OPTIONS: ChannelOptions = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     # A peer that vanished is noticed after 30 s, also while no call runs. The services take pings
-    # every 10 s.
+    # every 10 s. Without its own bound a ping waits a minute, whatever the keepalive's is.
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.ping_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     # gRPC waits a second after a refused connection; a retry should find a service that just came up.

@@ -21,6 +21,7 @@ from support.tokens import TOKEN, write_tokens
 from tandem.engine.v1 import engine_pb2
 from tandem.v1 import inference_pb2
 from tandem_service.grpc_server import options, running_server
+from tandem_service.server_config import ServerConfig
 
 WAIT_S = 10
 SENTENCE = "a valid token is needed, as metadata authorization: Bearer TOKEN"
@@ -246,8 +247,8 @@ def test_neither_tokens_nor_prompts_are_in_any_output(model_dir, tmp_path):
 )
 def test_tokens_in_plain_text_on_a_network_are_warned_of(tmp_path, caplog, listen, warns):
     async def main():
-        tokens = write_tokens(tmp_path / "tokens.toml")
-        async with running_server(listen, [], lambda server: None, options(1024), 0.0, tokens=tokens):
+        config = ServerConfig(tokens=write_tokens(tmp_path / "tokens.toml"))
+        async with running_server(config, listen, [], lambda server: None, options(config, 1024)):
             pass
 
     asyncio.run(main())

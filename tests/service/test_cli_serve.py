@@ -63,8 +63,8 @@ def test_serve_starts_and_stops_both(stand_ins: Path, number: signal.Signals) ->
     process.send_signal(number)
     _, said = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 0
-    assert f"arguments: engine_service --listen {engine} --model m --fake --a=1\n" in said
-    tokenizer = f"--listen {listen} --model m --engine {engine} --workers 2 --b=2"
+    assert f"arguments: engine_service --listen {engine} --ends-with-input --model m --fake --a=1\n" in said
+    tokenizer = f"--listen {listen} --ends-with-input --model m --engine {engine} --workers 2 --b=2"
     assert f"arguments: tokenizer_service {tokenizer}\n" in said
     # The tokenizer service first, and both before the command.
     assert said.endswith("stopped: tokenizer_service\nstopped: engine_service\nboth services have stopped\n")

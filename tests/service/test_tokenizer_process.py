@@ -12,6 +12,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from support.processes import children_of
 from support.scripted_engine import LENGTH, ScriptedEngine, running_engine
 from support.small_tokenizers import byte_level, write_model_dir
 from support.tokenizer_fixture import VOCAB_SIZE, encode, events_of, generate_request
@@ -124,7 +125,7 @@ def test_sigterm_lets_the_running_request_finish(model_dir):
             await many.write(inference_pb2.GenerateManyRequest(generate=generate_request(request_id="a")))
             events, many_events = [await anext(aiter(call))], [await anext(aiter(many))]
             found.send_signal(signal.SIGTERM)
-            while b"draining" not in (await found.stderr.readline()):
+            while b"DRAINING" not in (await found.stderr.readline()):
                 pass
             may_finish.set()
             events += await events_of(call)
@@ -211,11 +212,6 @@ def test_workers_share_the_port_are_replaced_and_end_together(model_dir):
     assert len(workers) == 2
     assert status == 0
     assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
-
-
-def children_of(pid):
-    """The process ids of a process's children; Linux only."""
-    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def test_workers_do_not_outlive_their_parent(model_dir):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from engine_service.config import EngineConfig
-from engine_service.core import Core
+from engine_service.core import BEAT_S, Core
 from engine_service.core_main import build
 from engine_service.core_messages import Command, End, StepRecord, Submit
 from engine_service.plan import Started
@@ -20,10 +20,10 @@ class LocalPipe:
         self.commands: list[Command] = []
         self.records: list[StepRecord] = []
 
-    def poll(self, timeout: float | None) -> bool:
-        assert self.commands or timeout is not None, "the core would wait forever"
+    def poll(self, timeout: float) -> bool:
+        assert self.commands or timeout < BEAT_S, "the core would wait for a command"
         if not self.commands:
-            time.sleep(timeout or 0)
+            time.sleep(timeout)
         return bool(self.commands)
 
     def recv(self) -> list[Command]:

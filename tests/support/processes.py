@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,7 +49,7 @@ def running_service(module: str, *flags: str, wait: bool = True) -> Iterator[Ser
         log = Path(directory) / "log"
         command = [sys.executable, "-m", module, "--listen", address, *flags]
         with log.open("wb") as stream:
-            process = subprocess.Popen(command, stderr=stream, stdout=stream)
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=stream, stdout=stream)
         service = Service(address, process, log)
         try:
             if wait:
@@ -72,3 +72,29 @@ def wait_until_serving(service: Service) -> None:
                     return
             time.sleep(0.05)
     raise AssertionError(f"not serving after {START_TIMEOUT_S} s: {service.log.read_text()}")
+
+
+def children_of(pid: int) -> list[int]:
+    """The process ids of a process's children; Linux only."""
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def family_of(pid: int) -> list[int]:
+    """The process ids of a process and of all below it; Linux only."""
+    return [pid, *(each for child in children_of(pid) for each in family_of(child))]
+
+
+def wait_until_gone(pids: Iterable[int], timeout_s: float = 10) -> None:
+    """Returns when none of the processes runs; fails after `timeout_s` seconds."""
+    deadline_s = time.monotonic() + timeout_s
+    while left := [pid for pid in pids if _runs(pid)]:
+        assert time.monotonic() < deadline_s, f"processes {left} still run after {timeout_s} s"
+        time.sleep(0.02)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state not in "ZX"

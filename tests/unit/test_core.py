@@ -67,7 +67,7 @@ class Bench:
         self.scheduler.check()
 
     def _poll(self, timeout):
-        if timeout is None and not self.pipe.commands:
+        if timeout and not self.pipe.commands:
             raise EOFError
         return bool(self.pipe.commands)
 

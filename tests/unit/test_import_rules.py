@@ -75,7 +75,7 @@ PROTOBUF_FILES = {
         "server.py", "service.py", "many_stream.py", "engine_session.py", "engine_conversion.py",
         "request_conversion.py", "response_conversion.py",
     },
-    "tandem_service": {"status.py", "wire.py", "interceptor.py"},
+    "tandem_service": {"status.py", "wire.py", "interceptor.py", "health.py"},
 }  # fmt: skip
 
 

@@ -106,7 +106,7 @@ def test_seeds_are_the_requests_own_first_and_splitmix64_then():
         ({"max_requests": 0}, "max_requests=0 must be at least 1"),
         ({"max_image_pixels": 0}, "max_image_pixels=0 must be at least 1"),
         ({"max_images": -1}, "max_images=-1 must be at least 0"),
-        ({"grace_s": -1.0}, "grace_s=-1.0 must be at least 0"),
+        ({"grace_s": -1.0}, "grace_s=-1.0: must be at least 0"),
         ({"grace_s": float("nan")}, "grace_s=nan"),
         ({"engine": ""}, "engine is empty"),
         ({"workers": 2, "listen": "unix:/x"}, "workers=2 needs a TCP port"),

@@ -3,12 +3,14 @@
 import argparse
 import signal
 import sys
+from types import FrameType
 
 from tandem.channel import DEFAULT_TARGET
 from tandem.cli.flags import Commands
 from tandem.cli.services import ServiceError, Services, reachable
 
 _DEFAULT_ENGINE = "127.0.0.1:50052"
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def add_command(commands: Commands, default_target: str | None) -> None:
@@ -17,7 +19,8 @@ def add_command(commands: Commands, default_target: str | None) -> None:
         "serve",
         help="start both services on this machine",
         description="Starts the engine service and the tokenizer service, and stops both on Ctrl-C or "
-        "SIGTERM. Each can also be started alone: python -m engine_service, python -m tokenizer_service.",
+        "SIGTERM; the second one stops them at once. Each can also be started alone: "
+        "python -m engine_service, python -m tokenizer_service.",
     )
     parser.add_argument(
         "--model", default="demo", metavar="MODEL", help="a directory, a hub id, or demo (default: demo)"
@@ -70,7 +73,8 @@ def add_command(commands: Commands, default_target: str | None) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for each in _SIGNALS:
+        signal.signal(each, _stop)
     try:
         _serve(arguments)
     except KeyboardInterrupt:
@@ -79,6 +83,13 @@ def run(arguments: argparse.Namespace) -> int:
     except ServiceError as error:
         print(f"tandem: {error}", file=sys.stderr)
     return 1
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    """Stops the services; the next signal ends this process, and with it their input and so them."""
+    for each in _SIGNALS:
+        signal.signal(each, signal.SIG_DFL)
+    raise KeyboardInterrupt
 
 
 def _serve(arguments: argparse.Namespace) -> None:

@@ -31,11 +31,12 @@ class _Service:
     def __init__(self, name: str, module: str, address: str, flags: Sequence[str]) -> None:
         self.name = name
         self.address = address
-        # A session of its own: Ctrl-C goes to us alone, and we stop the services in order. Their stdout
-        # joins our stderr, since ours may carry an answer.
+        # A session of its own: Ctrl-C goes to us alone, and we stop the services in order. Their stdin is
+        # never written to; it ends when we do, and they with it. Their stdout joins our stderr, since
+        # ours may carry an answer.
         self.process = subprocess.Popen(
-            [sys.executable, "-m", module, "--listen", address, *flags],
-            stdin=subprocess.DEVNULL,
+            [sys.executable, "-m", module, "--listen", address, "--ends-with-input", *flags],
+            stdin=subprocess.PIPE,
             stdout=sys.stderr.fileno(),
             start_new_session=True,
         )

@@ -1,0 +1,67 @@
+"""The flags that both services share: who may connect, how they end, and what a connection may do."""
+
+from dataclasses import dataclass
+
+from tandem_service.flags import flag
+from tandem_service.tls import ListenerTls
+
+
+@dataclass(frozen=True)
+class ServerConfig:
+    """The base of the services' configurations.
+
+    Raises:
+        ValueError: A value is out of its bounds.
+    """
+
+    tls_cert: str = flag("", "PEM file of this service's certificate chain; empty speaks plain text")
+    tls_key: str = flag("", "PEM file of the certificate's private key")
+    tls_client_ca: str = flag("", "PEM file of the roots of clients' certificates, which they must then show")
+    tokens: str = flag(
+        "",
+        "TOML file of the tokens that are let in, whose quotas each worker of the tokenizer service counts; "
+        "empty lets everybody in",
+    )
+    lame_duck_s: float = flag(
+        0.0,
+        "time after SIGTERM with health NOT_SERVING and new calls still taken; as long as balancers need "
+        "to look away, 0 where there is none",
+        unit="seconds",
+    )
+    grace_s: float = flag(30.0, "time that running calls get then; new ones are refused", unit="seconds")
+    ends_with_input: bool = flag(
+        False, "end as on SIGTERM when standard input ends; for a parent process that holds its other end"
+    )
+    max_streams: int = flag(8192, "calls of one connection at once; more wait in the client", unit="calls")
+    max_connection_idle_s: float = flag(
+        3600.0, "time after which a connection without calls is closed; 0 is never", unit="seconds"
+    )
+    max_connection_age_s: float = flag(
+        0.0,
+        "time after which a connection takes no more calls and clients open another; 0 is never",
+        unit="seconds",
+    )
+    max_connection_age_grace_s: float = flag(
+        30.0, "time that the calls of such a connection get; they are cut then", unit="seconds"
+    )
+    keepalive_s: float = flag(20.0, "time between pings to a silent peer", unit="seconds")
+    keepalive_timeout_s: float = flag(
+        10.0, "time for its answer, after which the connection and its calls end", unit="seconds"
+    )
+
+    def __post_init__(self) -> None:
+        for name, least in _LEAST.items():
+            if not getattr(self, name) >= least:
+                raise ValueError(f"{name}={getattr(self, name)}: must be at least {least}")
+        _ = self.tls
+
+    @property
+    def tls(self) -> ListenerTls:
+        """The listener's certificate."""
+        return ListenerTls(self.tls_cert, self.tls_key, self.tls_client_ca)
+
+
+_LEAST = {
+    "lame_duck_s": 0, "grace_s": 0, "max_streams": 1, "max_connection_idle_s": 0, "max_connection_age_s": 0,
+    "max_connection_age_grace_s": 0, "keepalive_s": 1, "keepalive_timeout_s": 1,
+}  # fmt: skip
