@@ -1,6 +1,7 @@
-"""What the service processes below this one take: CPU time and memory, from /proc."""
+"""What service processes take: CPU time and memory, from /proc."""
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,18 @@ _ROLES = {
     "tokenizer_service": "tokenizer",
     "engine_service": "engine_server",
     "multiprocessing.spawn": "core",
+    "tandem_bench.client_process": "clients",
 }
+
+
+@dataclass(frozen=True)
+class Process:
+    """One process: its part of Tandem, CPU time since its start, and resident memory now."""
+
+    pid: int
+    role: str
+    cpu_s: float
+    rss_bytes: int
 
 
 @dataclass
@@ -23,9 +35,23 @@ class Usage:
 
 
 def service_usage() -> dict[str, Usage]:
-    """By role: tokenizer, engine_server, core."""
+    """By role, of the processes below this one."""
+    return usage_of(processes_below(os.getpid()))
+
+
+def usage_of(processes: Iterable[Process]) -> dict[str, Usage]:
+    """By role: tokenizer, engine_server, core, clients."""
     usage: dict[str, Usage] = {role: Usage() for role in _ROLES.values()}
-    for pid in _descendants(os.getpid()):
+    for process in processes:
+        usage[process.role].cpu_s += process.cpu_s
+        usage[process.role].rss_bytes += process.rss_bytes
+    return usage
+
+
+def processes_below(root: int) -> list[Process]:
+    """A process and its descendants, as far as they are a part of Tandem; in the order of their ids."""
+    found = []
+    for pid in sorted(_with_descendants(root)):
         try:
             command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
             fields = _stat(pid)
@@ -33,12 +59,12 @@ def service_usage() -> dict[str, Usage]:
             continue
         role = next((role for part, role in _ROLES.items() if part in command), None)
         if role is not None:
-            usage[role].cpu_s += (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
-            usage[role].rss_bytes += int(fields[21]) * _PAGE_BYTES
-    return usage
+            cpu_s = (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+            found.append(Process(pid, role, cpu_s, int(fields[21]) * _PAGE_BYTES))
+    return found
 
 
-def _descendants(root: int) -> list[int]:
+def _with_descendants(root: int) -> list[int]:
     parents = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -49,7 +75,7 @@ def _descendants(root: int) -> list[int]:
     found = [root]
     for pid in found:
         found += [child for child, parent in parents.items() if parent == pid]
-    return found[1:]
+    return found
 
 
 def _stat(pid: int) -> list[str]:
