@@ -12,7 +12,7 @@ _ROLES = {
     "tokenizer_service": "tokenizer",
     "engine_service": "engine_server",
     "multiprocessing.spawn": "core",
-    "tandem_bench.client_process": "clients",
+    "serving.client_process": "clients",
 }
 
 

@@ -37,7 +37,9 @@ def soak(bench: Bench, model: str = "") -> Iterator[Outcome]:
     total = bench.settings.num_requests
     name = f"soak-{model}" if model else "soak"
     counts, samples = Counts(), list[Sample]()
-    with running_services(bench, model=model, num_blocks=NUM_BLOCKS) as addresses:
+    with running_services(
+        bench, model=model, num_workers=bench.settings.workers[0], num_blocks=NUM_BLOCKS
+    ) as addresses:
         start_s = time.perf_counter()
         faults = asyncio.run(_use(addresses, total, counts, samples))
         wall_s = time.perf_counter() - start_s
