@@ -32,7 +32,9 @@ class Load:
     @property
     def name(self) -> str:
         """For tables and plots."""
-        return f"{self.rate:g} requests/s" if self.rate else f"{self.num_streams} streams"
+        if self.rate:
+            return f"{self.rate:g} requests/s"
+        return "1 stream" if self.num_streams == 1 else f"{self.num_streams} streams"
 
     def job(self, lengths: Lengths, vocab_size: int, seed: str, timeout_s: float) -> Job:
         """Its requests: the lengths over and over, prompts of random ids."""

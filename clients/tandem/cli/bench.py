@@ -19,8 +19,8 @@ def add_command(commands: Commands, default_target: str | None) -> None:
         help="measure the engine beside transformers, or services under load",
         description="Makes a checkpoint of random weights in a public shape, lets transformers (eager and "
         "compiled) and then the engine continue the same prompts of 25 tokens by 1900, and writes a table "
-        "and a JSON file. tandem bench serve measures services; python -m tandem_bench --help lists everything "
-        "else that can be measured.",
+        "and a JSON file. tandem bench serve measures services; python -m tandem_bench --help lists "
+        "everything else that can be measured.",
     )
     parser.add_argument(
         "--shape",
