@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 from tqdm import tqdm
 
+from tandem_bench.bench import say
 from tandem_bench.load import Lengths
 from tandem_bench.serving.clients import Clients
 from tandem_bench.serving.cpu import CpuWatch
@@ -53,6 +54,7 @@ def measure(clients: Clients, work: Work, load: Load, num_warm_up: int) -> Figur
         clients.finish([])
     job, answers = work.job(load), list[TimedAnswer]()
     start_s = clients.start(job)
+    say(f"{load.name}: {len(job.requests)} requests")
     watch = CpuWatch()
     was_interrupted = False
     with tqdm(total=len(job.requests), desc=load.name, unit="request", disable=None) as bar:
