@@ -1,7 +1,6 @@
 """What service processes take: CPU time and memory, from /proc."""
 
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,26 +25,12 @@ class Process:
     rss_bytes: int
 
 
-@dataclass
-class Usage:
-    """Of all processes of one role: CPU time since their start, and resident memory now."""
-
-    cpu_s: float = 0.0
-    rss_bytes: int = 0
-
-
-def service_usage() -> dict[str, Usage]:
-    """By role, of the processes below this one."""
-    return usage_of(processes_below(os.getpid()))
-
-
-def usage_of(processes: Iterable[Process]) -> dict[str, Usage]:
-    """By role: tokenizer, engine_server, core, clients."""
-    usage: dict[str, Usage] = {role: Usage() for role in _ROLES.values()}
-    for process in processes:
-        usage[process.role].cpu_s += process.cpu_s
-        usage[process.role].rss_bytes += process.rss_bytes
-    return usage
+def service_rss_bytes() -> dict[str, int]:
+    """Resident memory of the processes below this one, by role: tokenizer, engine_server, core, clients."""
+    found: dict[str, int] = {}
+    for process in processes_below(os.getpid()):
+        found[process.role] = found.get(process.role, 0) + process.rss_bytes
+    return found
 
 
 def processes_below(root: int) -> list[Process]:

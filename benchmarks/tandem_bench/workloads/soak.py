@@ -12,7 +12,7 @@ from tandem.engine.v1 import engine_pb2, engine_pb2_grpc
 from tandem_bench.bench import Bench, say
 from tandem_bench.gpu_memory import gpu_memory_mib
 from tandem_bench.measurement import Failure, Measurement, Outcome, rounded
-from tandem_bench.process_table import service_usage
+from tandem_bench.process_table import service_rss_bytes
 from tandem_bench.random_use import Counts, probe, use_at_random
 from tandem_bench.services import Addresses, running_services
 
@@ -82,7 +82,7 @@ async def _use(addresses: Addresses, total: int, counts: Counts, samples: list[S
 
 def _sample() -> Sample:
     """Memory in use now, in MiB: of each kind of process, and of the GPU if there is one."""
-    found = {name: usage.rss_bytes / (1 << 20) for name, usage in service_usage().items()}
+    found = {name: num_bytes / (1 << 20) for name, num_bytes in service_rss_bytes().items()}
     gpu = gpu_memory_mib()
     return found if gpu is None else found | {"gpu": gpu}
 
