@@ -27,15 +27,15 @@ def bar_chart(title: str, series: Sequence[str], groups: Sequence[Group], unit: 
         unit: Written behind each value.
         full: The value of a bar as long as the chart.
     """
-    shapes = [_text(10, 22, title, size=15, weight="bold"), *_legend(series)]
+    shapes = [text(10, 22, title, size=15, weight="bold"), *_legend(series)]
     y = TOP
     for group in groups:
         bars = [(index, value) for index, value in enumerate(group.values) if value is not None]
-        shapes.append(_text(LEFT - 8, y + len(bars) * BAR / 2 + 4, group.label, anchor="end"))
+        shapes.append(text(LEFT - 8, y + len(bars) * BAR / 2 + 4, group.label, anchor="end"))
         for index, value in bars:
             length = min(value / full, 1.0) * (WIDTH - LEFT - RIGHT)
-            shapes.append(_bar(LEFT, y, length, COLOURS[index]))
-            shapes.append(_text(LEFT + length + 4, y + BAR - 3, f"{value:.0f}{unit}", size=10))
+            shapes.append(swatch(LEFT, y, length, COLOURS[index]))
+            shapes.append(text(LEFT + length + 4, y + BAR - 3, f"{value:.0f}{unit}", size=10))
             y += BAR
         y += GAP
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {y}" font-family="sans-serif">'
@@ -46,17 +46,18 @@ def bar_chart(title: str, series: Sequence[str], groups: Sequence[Group], unit: 
 def _legend(series: Sequence[str]) -> list[str]:
     shapes, x = [], 10.0
     for index, name in enumerate(series):
-        shapes += [_bar(x, 34, 12, COLOURS[index]), _text(x + 17, 44, name, size=11)]
+        shapes += [swatch(x, 34, 12, COLOURS[index]), text(x + 17, 44, name, size=11)]
         x += 30 + 6.6 * len(name)
     return shapes
 
 
-def _bar(x: float, y: float, length: float, colour: str) -> str:
+def swatch(x: float, y: float, length: float, colour: str) -> str:
     return f'<rect x="{x:.1f}" y="{y:.1f}" width="{length:.1f}" height="{BAR - 2}" fill="{colour}"/>'
 
 
-def _text(
-    x: float, y: float, text: str, *, size: int = 12, anchor: str = "start", weight: str = "normal"
+def text(
+    x: float, y: float, words: str, *, size: int = 12, anchor: str = "start", weight: str = "normal"
 ) -> str:
+    """Words at a place; `anchor` is start, middle or end."""
     style = f'font-size="{size}" text-anchor="{anchor}" font-weight="{weight}" fill="#222222"'
-    return f'<text x="{x:.1f}" y="{y:.1f}" {style}>{escape(text)}</text>'
+    return f'<text x="{x:.1f}" y="{y:.1f}" {style}>{escape(words)}</text>'

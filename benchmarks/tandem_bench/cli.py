@@ -11,6 +11,7 @@ from tandem_bench import report
 from tandem_bench.bench import Bench, say
 from tandem_bench.measurement import Failure
 from tandem_bench.results import Results
+from tandem_bench.serving.clients import default_processes
 from tandem_bench.settings import Settings, best_device, parse_engine_flags
 from tandem_bench.shapes import SHAPES
 from tandem_bench.workloads import GROUPS, WORKLOADS
@@ -68,7 +69,8 @@ def _settings(parsed: argparse.Namespace) -> Settings:
         peer_timeout_s=parsed.peer_timeout,
         streams=parsed.streams,
         rate=parsed.rate,
-        num_workers=parsed.workers,
+        workers=parsed.workers,
+        num_clients=parsed.clients,
         num_requests=parsed.requests,
     )
 
@@ -98,7 +100,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--peer-timeout", type=float, default=240.0, help="of one peer, in seconds (default: 240)")
     add("--streams", type=_counts, default=(1, 16, 64, 256), help="of serve (default: 1,16,64,256)")
     add("--rate", type=float, default=0.0, help="of serve, requests/s (default: half of the capacity)")
-    add("--workers", type=_at_least_one, default=1, help="tokenizer processes (default: 1)")
+    add("--workers", type=_counts, default=(1,), help="tokenizer processes, as in 1,2,4,8 (default: 1)")
+    add("--clients", type=_at_least_one, default=default_processes(), help="of serve (default: %(default)s)")
     add("--requests", type=_at_least_one, default=20_000, help="of soak (default: 20000)")
     return parser
 

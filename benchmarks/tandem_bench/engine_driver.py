@@ -1,6 +1,7 @@
 """An engine's core in this process, with nothing between it and the clock."""
 
 import gc
+import itertools
 import pickle
 import time
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ class Run:
     Attributes:
         wall_s: To the last token.
         first_token_s: To each sequence's first token, in the order of their specs.
+        gaps_ms: Between one token and the next of the same sequence, of all sequences.
         num_steps: Steps that brought tokens.
         num_tokens: Tokens that came.
         num_cached: Prompt tokens that came from the prefix cache.
@@ -27,6 +29,7 @@ class Run:
 
     wall_s: float
     first_token_s: list[float]
+    gaps_ms: list[float]
     num_steps: int
     num_tokens: int
     num_cached: int
@@ -110,7 +113,7 @@ class _Reading:
     last_s: float = 0.0
     num_steps: int = 0
     num_cached: int = 0
-    first_s: dict[int, float] = field(default_factory=dict)
+    times_s: dict[int, list[float]] = field(default_factory=dict)
     tokens: dict[int, list[int]] = field(default_factory=dict)
     finished: dict[int, FinishReason] = field(default_factory=dict)
 
@@ -118,7 +121,7 @@ class _Reading:
         for columns in record.columns.values():
             for number, token in zip(columns.sequences, columns.tokens, strict=True):
                 self.tokens.setdefault(number, []).append(token)
-                self.first_s.setdefault(number, time_s)
+                self.times_s.setdefault(number, []).append(time_s)
             if columns.tokens:
                 self.num_steps += 1
                 self.last_s = time_s
@@ -139,7 +142,12 @@ def _read(
             raise RuntimeError(f"a sequence ended by {reason} after {count} of {spec.max_tokens} tokens")
     return Run(
         wall_s=reading.last_s - start_s,
-        first_token_s=[reading.first_s[number] - start_s for number in numbers],
+        first_token_s=[reading.times_s[number][0] - start_s for number in numbers],
+        gaps_ms=[
+            (later - earlier) * 1e3
+            for number in numbers
+            for earlier, later in itertools.pairwise(reading.times_s[number])
+        ],
         num_steps=reading.num_steps,
         num_tokens=sum(len(tokens) for tokens in reading.tokens.values()),
         num_cached=reading.num_cached,

@@ -93,10 +93,14 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def percentiles(values: Sequence[float], unit: str) -> dict[str, float]:
-    """Median and 99th percentile under `p50_UNIT` and `p99_UNIT`; empty without values."""
+    """Median, 90th and 99th percentile under `p50_UNIT` and so on; empty without values."""
     if not values:
         return {}
     ordered = sorted(values)
-    # The nearest rank: the smallest value that is not below 99 % of them.
-    p99 = ordered[-(-len(ordered) * 99 // 100) - 1]
-    return {f"p50_{unit}": rounded(statistics.median(ordered)), f"p99_{unit}": rounded(p99)}
+
+    def rank(percent: int) -> float:
+        # The nearest rank: the smallest value that is not below so many percent of them.
+        return rounded(ordered[-(-len(ordered) * percent // 100) - 1])
+
+    p50 = rounded(statistics.median(ordered))
+    return {f"p50_{unit}": p50, f"p90_{unit}": rank(90), f"p99_{unit}": rank(99)}

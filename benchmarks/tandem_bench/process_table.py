@@ -1,4 +1,4 @@
-"""What the service processes below this one take: CPU time and memory, from /proc."""
+"""What service processes take: CPU time and memory, from /proc."""
 
 import os
 from dataclasses import dataclass
@@ -11,21 +11,32 @@ _ROLES = {
     "tokenizer_service": "tokenizer",
     "engine_service": "engine_server",
     "multiprocessing.spawn": "core",
+    "serving.client_process": "clients",
 }
 
 
-@dataclass
-class Usage:
-    """Of all processes of one role: CPU time since their start, and resident memory now."""
+@dataclass(frozen=True)
+class Process:
+    """One process: its part of Tandem, CPU time since its start, and resident memory now."""
 
-    cpu_s: float = 0.0
-    rss_bytes: int = 0
+    pid: int
+    role: str
+    cpu_s: float
+    rss_bytes: int
 
 
-def service_usage() -> dict[str, Usage]:
-    """By role: tokenizer, engine_server, core."""
-    usage: dict[str, Usage] = {role: Usage() for role in _ROLES.values()}
-    for pid in _descendants(os.getpid()):
+def service_rss_bytes() -> dict[str, int]:
+    """Resident memory of the processes below this one, by role: tokenizer, engine_server, core, clients."""
+    found: dict[str, int] = {}
+    for process in processes_below(os.getpid()):
+        found[process.role] = found.get(process.role, 0) + process.rss_bytes
+    return found
+
+
+def processes_below(root: int) -> list[Process]:
+    """A process and its descendants, as far as they are a part of Tandem; in the order of their ids."""
+    found = []
+    for pid in sorted(_with_descendants(root)):
         try:
             command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
             fields = _stat(pid)
@@ -33,12 +44,12 @@ def service_usage() -> dict[str, Usage]:
             continue
         role = next((role for part, role in _ROLES.items() if part in command), None)
         if role is not None:
-            usage[role].cpu_s += (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
-            usage[role].rss_bytes += int(fields[21]) * _PAGE_BYTES
-    return usage
+            cpu_s = (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+            found.append(Process(pid, role, cpu_s, int(fields[21]) * _PAGE_BYTES))
+    return found
 
 
-def _descendants(root: int) -> list[int]:
+def _with_descendants(root: int) -> list[int]:
     parents = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -49,7 +60,7 @@ def _descendants(root: int) -> list[int]:
     found = [root]
     for pid in found:
         found += [child for child, parent in parents.items() if parent == pid]
-    return found[1:]
+    return found
 
 
 def _stat(pid: int) -> list[str]:

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parents[1] / "results"
+# Of the last minute, before anything was measured: what else ran on the machine.
+_LOAD_AVERAGE = round(os.getloadavg()[0], 2)
 PACKAGES = ("grpcio", "protobuf", "torch", "triton", "transformers", "tokenizers")
 
 
@@ -34,6 +36,7 @@ def write_result(name: str, figures: dict[str, Any], directory: Path = RESULTS, 
             "cores": os.cpu_count(),
             "gpus": _gpus(),
             "system": platform.platform(terse=True),
+            "load_average_at_start": _LOAD_AVERAGE,
         },
         "versions": {"python": platform.python_version()} | _versions(),
         "figures": figures,

@@ -2,49 +2,69 @@
 
 import contextlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tandem.cli.services import Services
+from tandem.cli.services import Services, free_address
 from tandem_bench.bench import Bench, say
 from tandem_service.flags import to_arguments
 
-START_TIMEOUT_S = 300.0
+START_TIMEOUT_S = 600.0
 
 
 @dataclass(frozen=True)
 class Addresses:
-    """Where the services listen, on unix sockets."""
+    """Where the services listen."""
 
     tokenizer: str
     engine: str
 
 
 @contextlib.contextmanager
-def running_services(bench: Bench, *, model: str = "", **flags: Any) -> Iterator[Addresses]:
+def running_services(
+    bench: Bench, *, model: str = "", num_workers: int = 1, **flags: Any
+) -> Iterator[Addresses]:
     """Both services, healthy on entry and ended on exit. The device must have room for the engine.
 
     Args:
         bench: What is run on what.
         model: A directory or `demo`; empty takes the checkpoint of the shape.
+        num_workers: Processes of the tokenizer service.
         flags: Of the engine.
     """
-    settings = bench.settings
     directory = model or str(bench.checkpoint)
-    config = settings.engine_config(bench.checkpoint, **flags)
+    config = bench.settings.engine_config(bench.checkpoint, **flags)
     # The services get the model from their own frame.
     engine_flags = to_arguments(replace(config, model=type(config)().model))
     bench.close_engine()
+    with started_services(directory, num_workers=num_workers, engine_flags=engine_flags) as addresses:
+        yield addresses
+
+
+@contextlib.contextmanager
+def started_services(
+    model: str,
+    *,
+    num_workers: int = 1,
+    is_fake: bool = False,
+    engine_flags: Sequence[str] = (),
+    tokenizer_flags: Sequence[str] = (),
+) -> Iterator[Addresses]:
+    """Both services, healthy on entry and ended on exit; arguments as for `Services`."""
     with tempfile.TemporaryDirectory(prefix="tandem-bench-") as sockets:
-        addresses = Addresses(f"unix:{sockets}/tokenizer.sock", f"unix:{sockets}/engine.sock")
-        say(f"starting both services: {' '.join(engine_flags)}")
+        # Workers share a port; a single one listens on a socket as the engine does.
+        listen = f"unix:{sockets}/tokenizer.sock" if num_workers == 1 else free_address()
+        addresses = Addresses(listen, f"unix:{sockets}/engine.sock")
+        say(f"starting both services, {num_workers} tokenizer workers: {' '.join(engine_flags)}")
         with Services(
-            directory,
+            model,
             addresses.tokenizer,
             addresses.engine,
+            num_workers=num_workers,
+            is_fake=is_fake,
             engine_flags=engine_flags,
-            num_workers=settings.num_workers,
+            tokenizer_flags=tokenizer_flags,
         ) as services:
             services.wait_until_serving(START_TIMEOUT_S)
             yield addresses

@@ -26,7 +26,8 @@ class Settings:
         peer_timeout_s: The longest that one peer may take.
         streams: Numbers of streams at once through the services.
         rate: Poisson arrivals through the services, requests per second; 0 takes half of the capacity.
-        num_workers: Processes of the tokenizer service.
+        workers: Numbers of tokenizer processes, each measured.
+        num_clients: Processes that make the load on the services.
         num_requests: Of the soak.
     """
 
@@ -40,7 +41,8 @@ class Settings:
     peer_timeout_s: float = 240.0
     streams: tuple[int, ...] = (1, 16, 64, 256)
     rate: float = 0.0
-    num_workers: int = 1
+    workers: tuple[int, ...] = (1,)
+    num_clients: int = 1
     num_requests: int = 20_000
 
     @property

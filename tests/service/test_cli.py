@@ -331,14 +331,32 @@ def test_bench_without_its_extras_is_one_line(
     assert said == "tandem: the benchmark is not installed here: pip install 'tandem-llm[engine]'\n"
 
 
-def test_bench_starts_the_comparison_with_its_flags(monkeypatch: pytest.MonkeyPatch) -> None:
-    started: list[list[str]] = []
+@pytest.mark.parametrize(
+    ("arguments", "started"),
+    [
+        (
+            ["--shape", "tiny", "--device=cpu", "--out=there", "--shrink=9"],
+            ["tandem_bench", "seed", "--shape=tiny", "--device=cpu", "--out=there", "--shrink=9"],
+        ),
+        (
+            ["serve", "--shape", "tiny", "--streams=1,2", "--help"],
+            ["tandem_bench.serving", "--shape", "tiny", "--streams=1,2", "--help"],
+        ),
+    ],
+    ids=["comparison", "serve"],
+)
+def test_bench_starts_what_measures_with_its_flags(
+    arguments: list[str], started: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands: list[list[str]] = []
 
-    def run(command: list[str]) -> subprocess.CompletedProcess[bytes]:
-        started.append(command)
-        return subprocess.CompletedProcess(command, 3)
+    class Started:
+        def __init__(self, command: list[str]) -> None:
+            commands.append(command)
 
-    monkeypatch.setattr("subprocess.run", run)
-    assert cli_main(["bench", "--shape", "tiny", "--device=cpu", "--out=there", "--shrink=9"]) == 3
-    flags = ["--shape=tiny", "--device=cpu", "--out=there", "--shrink=9"]
-    assert started == [[sys.executable, "-m", "tandem_bench", "seed", *flags]]
+        def wait(self) -> int:
+            return 3
+
+    monkeypatch.setattr("subprocess.Popen", Started)
+    assert cli_main(["bench", *arguments]) == 3
+    assert commands == [[sys.executable, "-m", *started]]

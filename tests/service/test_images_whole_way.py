@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import io
-import json
 import os
 import signal
 import time
@@ -11,30 +10,17 @@ import time
 import grpc
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from transformers import (
-    CLIPVisionConfig,
-    LlamaConfig,
-    LlavaConfig,
-    LlavaForConditionalGeneration,
-    LlavaProcessor,
-)
+from transformers import LlavaProcessor
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 import tandem
-from support.checkpoints import randomize
 from support.processes import running_service, wait_until_serving
-from support.small_tokenizers import with_images, write_vision_model_dir
+from support.seeing_model import seeing_model, write_seeing_model
 from tandem.engine.v1 import engine_pb2, engine_pb2_grpc
 from tokenizer_service.tokenizer import load_tokenizer
 
 NUM_TOKENS = 12
-TEMPLATE = (
-    "{% for message in messages %}<|user|>{% for part in message.content %}"
-    "{% if part.type == 'image' %}<image>{% else %}{{ part.text }}{% endif %}"
-    "{% endfor %}{% endfor %}<|assistant|>"
-)
 PROMPTS = {
     "first": ("<image> fox", [0]),
     "last": ("the fox <image>", [1]),
@@ -57,36 +43,12 @@ PHOTOS = [photo(0, "PNG"), photo(1, "JPEG"), photo(2, "WEBP")]
 
 @pytest.fixture(scope="module")
 def model():
-    torch.manual_seed(0)
-    text = LlamaConfig(
-        vocab_size=with_images().get_vocab_size(),
-        hidden_size=64,
-        intermediate_size=96,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=256,
-    )
-    tower = CLIPVisionConfig(
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=3,
-        num_attention_heads=2,
-        image_size=28,
-        patch_size=14,
-    )
-    image_token = with_images().token_to_id("<image>")
-    config = LlavaConfig(vision_config=tower, text_config=text, image_token_index=image_token)
-    return randomize(LlavaForConditionalGeneration(config))
+    return seeing_model()
 
 
 @pytest.fixture(scope="module")
 def model_dir(model, tmp_path_factory):
-    directory = write_vision_model_dir(tmp_path_factory.mktemp("llava"), TEMPLATE)
-    eos = json.loads((directory / "config.json").read_text())["eos_token_id"]
-    model.save_pretrained(directory)
-    (directory / "generation_config.json").write_text(json.dumps({"eos_token_id": eos}))
-    return directory
+    return write_seeing_model(model, tmp_path_factory.mktemp("llava"))
 
 
 @pytest.fixture(scope="module")

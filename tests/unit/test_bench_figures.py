@@ -54,8 +54,9 @@ def test_percent_of_bound_is_100_at_the_bound():
 
 
 def test_percentiles_take_the_nearest_rank():
-    assert percentiles([float(each) for each in range(1, 201)], "ms") == {"p50_ms": 100.5, "p99_ms": 198.0}
-    assert percentiles([3.0], "ms") == {"p50_ms": 3.0, "p99_ms": 3.0}
+    found = percentiles([float(each) for each in range(1, 201)], "ms")
+    assert found == {"p50_ms": 100.5, "p90_ms": 180.0, "p99_ms": 198.0}
+    assert percentiles([3.0], "ms") == {"p50_ms": 3.0, "p90_ms": 3.0, "p99_ms": 3.0}
     assert percentiles([], "ms") == {}
 
 

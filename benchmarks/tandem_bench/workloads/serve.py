@@ -1,32 +1,33 @@
-"""A mix through the whole service: client, tokenizer service, engine."""
+"""A mix through the whole service: client, tokenizer service, engine; then in the engine alone."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
 from tandem_bench.bench import Bench, say
 from tandem_bench.load import Lengths, mix
 from tandem_bench.measurement import Measurement, percentiles, rounded
-from tandem_bench.process_table import Usage, service_usage
-from tandem_bench.services import Addresses, running_services
+from tandem_bench.services import running_services
+from tandem_bench.serving.clients import Clients
+from tandem_bench.serving.figures import Figures, latencies
+from tandem_bench.serving.load_plan import LEAST_REQUESTS, REQUESTS_PER_STREAM, Load
+from tandem_bench.serving.run import Work, measure
 from tandem_bench.specs import random_specs
-from tandem_bench.streams import (
-    Send,
-    StreamRun,
-    closed_loop,
-    on_one_stream,
-    poisson,
-    random_requests,
-    run_streams,
-)
 
-# So many requests for each stream that all are busy most of the time; a lone stream gets a few more.
-REQUESTS_PER_STREAM, LEAST_REQUESTS = 4, 8
 POISSON_SHARE = 0.5
 
 
+@dataclass(frozen=True)
+class _Served:
+    """What was measured through the services."""
+
+    num_streams: int
+    measurement: Measurement
+
+
 def serve(bench: Bench, mix_name: str, streams: tuple[int, ...] = ()) -> Iterator[Measurement]:
-    """Tokens per second, TTFT, gaps and CPU time at each number of streams, then beside the engine alone.
+    """Tokens per second, TTFT, gaps and CPU time at each number of workers and streams, beside the engine.
 
     Args:
         bench: What is run on what.
@@ -36,82 +37,96 @@ def serve(bench: Bench, mix_name: str, streams: tuple[int, ...] = ()) -> Iterato
     lengths = bench.lengths(mix(mix_name))
     flags: dict[str, Any] = {"max_num_seqs": max(256, len(lengths.inputs))}
     prefix = "serve" if mix_name == "mix256" else f"serve-{mix_name}"
-    found: dict[int, Measurement] = {}
-    with running_services(bench, **flags) as addresses:
-        whole = _Whole(bench, addresses)
-        for num_streams in streams or bench.settings.streams:
-            some = lengths.first(max(LEAST_REQUESTS, REQUESTS_PER_STREAM * num_streams))
-            found[num_streams] = whole.measure(f"{prefix}-{num_streams}", some, closed_loop(num_streams))
-            yield found[num_streams]
-        yield whole.measure(f"{prefix}-many", lengths, on_one_stream(len(lengths.inputs)))
-        capacity = (
-            max(each.median for each in found.values()) / lengths.num_output_tokens * len(lengths.inputs)
-        )
-        rate = bench.settings.rate or POISSON_SHARE * capacity
-        yield whole.measure(f"{prefix}-poisson", lengths, poisson(rate, prefix), {"requests_per_s": rate})
+    found: list[_Served] = []
+    for num_workers in bench.settings.workers:
+        suffix = "" if num_workers == 1 else f"-workers-{num_workers}"
+        with (
+            running_services(bench, num_workers=num_workers, **flags) as addresses,
+            Clients(addresses.tokenizer, bench.settings.num_clients) as clients,
+        ):
+            for num_streams in streams or bench.settings.streams:
+                load = Load(num_streams=num_streams, num_requests=_num_requests(num_streams, lengths))
+                name = f"{prefix}-{num_streams}{suffix}"
+                found.append(_Served(num_streams, _through(bench, clients, name, lengths, load)))
+                yield found[-1].measurement
+            rate = bench.settings.rate or POISSON_SHARE * _capacity(found, lengths)
+            load = Load(rate=rate, num_requests=len(lengths.inputs))
+            yield _through(bench, clients, f"{prefix}-poisson{suffix}", lengths, load)
     yield from _beside_engine(bench, prefix, lengths, flags, found)
 
 
-class _Whole:
-    """Measures what goes through the services."""
-
-    def __init__(self, bench: Bench, addresses: Addresses) -> None:
-        self._bench = bench
-        self._addresses = addresses
-
-    def measure(
-        self, name: str, lengths: Lengths, send: Send, details: dict[str, float] | None = None
-    ) -> Measurement:
-        runs: list[StreamRun] = []
-        vocab_size = self._bench.settings.shape.vocab_size
-        usages = []
-
-        def once(seed: str) -> float:
-            requests = random_requests(lengths, vocab_size, seed)
-            usages.append(service_usage())
-            runs.append(run_streams(self._addresses.tokenizer, requests, send))
-            return runs[-1].tokens_per_s
-
-        rates = self._bench.repeated(name, once, "tokens/s")
-        usages.append(service_usage())
-        times = [times for run in runs[1:] for times in run.times]
-        found: dict[str, object] = {
-            "num_requests": len(lengths.inputs),
-            "ttft": percentiles([each.first_ms for each in times if each.arrivals_s], "ms"),
-            "itl": percentiles([gap for each in times for gap in each.gaps_ms], "ms"),
-            "cpu_s_per_million_tokens": _cpu_per_million(
-                usages[1], usages[-1], sum(run.num_tokens for run in runs[1:])
-            ),
-        }
-        return Measurement(name, "tokens/s", rates, is_rate=True, details=found | (details or {}))
+def _num_requests(num_streams: int, lengths: Lengths) -> int:
+    """As many as the mix has, unless a few streams would take too long for them."""
+    return min(len(lengths.inputs), max(LEAST_REQUESTS, REQUESTS_PER_STREAM * num_streams))
 
 
-def _cpu_per_million(before: dict[str, Usage], after: dict[str, Usage], num_tokens: int) -> dict[str, float]:
-    return {role: rounded((after[role].cpu_s - before[role].cpu_s) / num_tokens * 1e6) for role in after}
+def _capacity(found: list[_Served], lengths: Lengths) -> float:
+    """Requests per second of the fastest so far."""
+    tokens_per_s = max(each.measurement.median for each in found)
+    return tokens_per_s / lengths.num_output_tokens * len(lengths.inputs)
+
+
+def _through(bench: Bench, clients: Clients, name: str, lengths: Lengths, load: Load) -> Measurement:
+    vocab_size = bench.settings.shape.vocab_size
+    runs: list[Figures] = []
+
+    def once(seed: str) -> float:
+        runs.append(measure(clients, Work(lengths, vocab_size, seed), load, num_warm_up=0))
+        if runs[-1].was_interrupted:
+            raise KeyboardInterrupt
+        if errors := runs[-1].errors():
+            raise RuntimeError(f"{name}: requests failed: {errors}")
+        return runs[-1].output_tokens_per_s
+
+    rates = bench.repeated(name, once, "tokens/s")
+    counted = runs[1:]
+    details = {
+        "load": load.name,
+        "num_requests": len(counted[0].answers),
+        **latencies([answer for run in counted for answer in run.answers]),
+        "cpu": [run.cpu.to_json(run.num_output, run.wall_s) for run in counted],
+    }
+    return Measurement(name, "tokens/s", rates, is_rate=True, details=details)
 
 
 def _beside_engine(
-    bench: Bench, prefix: str, lengths: Lengths, flags: dict[str, Any], found: dict[int, Measurement]
+    bench: Bench, prefix: str, lengths: Lengths, flags: dict[str, Any], found: list[_Served]
 ) -> Iterator[Measurement]:
-    """What the services take from the engine's throughput, and add to its time to the first token."""
+    """What the services take from the engine's throughput, and add to its times."""
     say("the same in the engine alone")
     engine = bench.engine(**flags)
     vocab_size = bench.settings.shape.vocab_size
+    gaps_ms: list[list[float]] = []
 
     def once(seed: str) -> float:
         run = engine.run(random_specs(lengths, vocab_size, seed))
+        gaps_ms.append(run.gaps_ms)
         return run.num_tokens / run.wall_s
 
     own = median(bench.repeated(f"{prefix} engine", once, "tokens/s"))
-    for num_streams, served in found.items():
-        if num_streams >= len(lengths.inputs):
-            shares = [100 * run / own for run in served.runs]
-            details = {"engine_tokens_per_s": rounded(own)}
-            yield Measurement(f"{prefix}-{num_streams}-share", "% of engine", shares, details=details)
-    if 1 in found:
-        alone = lengths.first(LEAST_REQUESTS)
-        specs = random_specs(alone, vocab_size, f"{prefix} first tokens")
-        engine_ms = median(engine.run([spec]).first_token_s[0] * 1e3 for spec in specs)
-        served_ms = found[1].details["ttft"]["p50_ms"]
-        details = {"engine_p50_ms": rounded(engine_ms), "served_p50_ms": served_ms}
-        yield Measurement(f"{prefix}-ttft-added", "ms", [served_ms - engine_ms], details=details)
+    together = _percentiles_of(gaps_ms[1:])
+    alone = [
+        engine.run([spec])
+        for spec in random_specs(lengths.first(LEAST_REQUESTS), vocab_size, f"{prefix} alone")
+    ]
+    first_ms = median(run.first_token_s[0] * 1e3 for run in alone)
+    lone = _percentiles_of([run.gaps_ms for run in alone])
+    for served in found:
+        name, details = served.measurement.name, served.measurement.details
+        if served.num_streams >= len(lengths.inputs):
+            shares = [100 * run / own for run in served.measurement.runs]
+            engine_details = {"engine_tokens_per_s": rounded(own)}
+            yield Measurement(f"{name}-share", "% of engine", shares, details=engine_details)
+            yield _added(f"{name}-itl-added", "p99_ms", details["itl"], together)
+        if served.num_streams == 1:
+            yield _added(f"{name}-ttft-added", "p50_ms", details["ttft"], {"p50_ms": first_ms})
+            yield _added(f"{name}-itl-added", "p99_ms", details["itl"], lone)
+
+
+def _added(name: str, key: str, served: dict[str, float], engine: dict[str, float]) -> Measurement:
+    details = {f"engine_{key}": rounded(engine.get(key, 0.0)), f"served_{key}": served.get(key, 0.0)}
+    return Measurement(name, "ms", [served.get(key, 0.0) - engine.get(key, 0.0)], details=details)
+
+
+def _percentiles_of(runs: list[list[float]]) -> dict[str, float]:
+    return percentiles([gap for run in runs for gap in run], "ms")

@@ -12,7 +12,7 @@ from tandem.engine.v1 import engine_pb2, engine_pb2_grpc
 from tandem_bench.bench import Bench, say
 from tandem_bench.gpu_memory import gpu_memory_mib
 from tandem_bench.measurement import Failure, Measurement, Outcome, rounded
-from tandem_bench.process_table import service_usage
+from tandem_bench.process_table import service_rss_bytes
 from tandem_bench.random_use import Counts, probe, use_at_random
 from tandem_bench.services import Addresses, running_services
 
@@ -37,7 +37,9 @@ def soak(bench: Bench, model: str = "") -> Iterator[Outcome]:
     total = bench.settings.num_requests
     name = f"soak-{model}" if model else "soak"
     counts, samples = Counts(), list[Sample]()
-    with running_services(bench, model=model, num_blocks=NUM_BLOCKS) as addresses:
+    with running_services(
+        bench, model=model, num_workers=bench.settings.workers[0], num_blocks=NUM_BLOCKS
+    ) as addresses:
         start_s = time.perf_counter()
         faults = asyncio.run(_use(addresses, total, counts, samples))
         wall_s = time.perf_counter() - start_s
@@ -80,7 +82,7 @@ async def _use(addresses: Addresses, total: int, counts: Counts, samples: list[S
 
 def _sample() -> Sample:
     """Memory in use now, in MiB: of each kind of process, and of the GPU if there is one."""
-    found = {name: usage.rss_bytes / (1 << 20) for name, usage in service_usage().items()}
+    found = {name: num_bytes / (1 << 20) for name, num_bytes in service_rss_bytes().items()}
     gpu = gpu_memory_mib()
     return found if gpu is None else found | {"gpu": gpu}
 

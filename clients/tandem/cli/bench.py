@@ -1,4 +1,4 @@
-"""`tandem bench`: the engine beside transformers, on the same random weights, in one run."""
+"""`tandem bench`: the engine beside transformers; `tandem bench serve`: services under load."""
 
 import argparse
 import importlib.util
@@ -16,10 +16,11 @@ def add_command(commands: Commands, default_target: str | None) -> None:
     """Adds the command to the parser."""
     parser = commands.add_parser(
         "bench",
-        help="measure the engine beside transformers",
+        help="measure the engine beside transformers, or services under load",
         description="Makes a checkpoint of random weights in a public shape, lets transformers (eager and "
         "compiled) and then the engine continue the same prompts of 25 tokens by 1900, and writes a table "
-        "and a JSON file. python -m tandem_bench --help lists everything else that can be measured.",
+        "and a JSON file. tandem bench serve measures services; python -m tandem_bench --help lists "
+        "everything else that can be measured.",
     )
     parser.add_argument(
         "--shape",
@@ -47,17 +48,40 @@ def add_command(commands: Commands, default_target: str | None) -> None:
         help="divides the tokens of each answer, to try it out (default: 1)",
     )
     parser.set_defaults(run=run)
+    serving = parser.add_subparsers(title="what else to measure", metavar="[serve]").add_parser(
+        "serve",
+        help="services under load, as clients see them (--help has its flags)",
+        add_help=False,
+        # Nothing is a flag here: all of them belong to the process that measures.
+        prefix_chars="\0",
+    )
+    serving.add_argument("flags", nargs="*")
+    serving.set_defaults(run=run_serve)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command."""
+    names = ("shape", "device", "out", "shrink")
+    return _run_module(_MODULE, "seed", *(f"--{name}={getattr(arguments, name)}" for name in names))
+
+
+def run_serve(arguments: argparse.Namespace) -> int:
+    """Runs `tandem bench serve`."""
+    return _run_module(f"{_MODULE}.serving", *arguments.flags)
+
+
+def _run_module(module: str, *flags: str) -> int:
+    """In a process of its own: this package imports neither torch nor the engine."""
     if missing := _missing():
         print(f"tandem: the benchmark is not installed here: pip install '{missing}'", file=sys.stderr)
         return 1
-    names = ("shape", "device", "out", "shrink")
-    flags = [f"--{name}={getattr(arguments, name)}" for name in names]
-    # In a process of its own: this package imports neither torch nor the engine.
-    return subprocess.run([sys.executable, "-m", _MODULE, "seed", *flags]).returncode
+    process = subprocess.Popen([sys.executable, "-m", module, *flags])
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            # It has heard the same Ctrl-C, and shows what it has.
+            continue
 
 
 def _missing() -> str:

@@ -1,0 +1,1 @@
+"""Load on services that run: clients in processes of their own, and the times that they saw."""
