@@ -58,7 +58,7 @@ def _prefill(
         runner._images.encode([ImageWork(b"", 0, known.image.pixels.numpy().tobytes())])
         start = known.image.start
         features.append(FeatureRun(start, start + known.image.num_features, first_feature_row))
-    chunk = PrefillChunk(sequence, 0, known.num_prompt, True, True, tuple(features))
+    chunk = PrefillChunk(sequence, 0, known.num_prompt, is_first=True, is_last=True, features=tuple(features))
     shape = runner._graphs.prefill_shape(PrefillShape.of([chunk]))
     runner._send_inputs(Plan(0, [chunk], []), shape)
     drawn = runner._graphs.prefill(shape)

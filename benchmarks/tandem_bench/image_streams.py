@@ -32,11 +32,13 @@ class ImageRun:
     Attributes:
         wall_s: From the first request to the last token.
         first_ms: Of each request, from sending it to its first token.
+        prefill_ms: What the engine took of that, from the request's first step.
         num_cached: Prompt tokens that came from the prefix cache.
     """
 
     wall_s: float
     first_ms: list[float]
+    prefill_ms: list[float]
     num_cached: int
 
 
@@ -44,6 +46,7 @@ class ImageRun:
 class _Answer:
     first_ms: float
     usage: tandem.Usage
+    timings: tandem.Timings
 
 
 def image_requests(
@@ -78,8 +81,12 @@ def run_images(target: str, requests: Sequence[ImageRequest], num_at_once: int, 
         usage = answer.usage
         if (usage.prompt_tokens, usage.completion_tokens) != (num_prompt, request.num_output):
             raise RuntimeError(f"{usage} instead of {num_prompt} tokens in, {request.num_output} out")
-    num_cached = sum(each.usage.cached_tokens for each in answers)
-    return ImageRun(wall_s, [each.first_ms for each in answers], num_cached)
+    return ImageRun(
+        wall_s,
+        first_ms=[each.first_ms for each in answers],
+        prefill_ms=[each.timings.prefill_ms for each in answers],
+        num_cached=sum(each.usage.cached_tokens for each in answers),
+    )
 
 
 async def _send(
@@ -98,7 +105,7 @@ async def _send(
 
 async def _read(client: tandem.AsyncClient, request: ImageRequest) -> _Answer:
     start_s = time.perf_counter()
-    first_s, usage = 0.0, tandem.Usage()
+    first_s, usage, timings = 0.0, tandem.Usage(), tandem.Timings()
     stream = client.stream(
         request.prompt,
         images=[tandem.image(request.file)],
@@ -110,5 +117,5 @@ async def _read(client: tandem.AsyncClient, request: ImageRequest) -> _Answer:
         if isinstance(event, tandem.Delta):
             first_s = first_s or time.perf_counter()
         elif isinstance(event, tandem.Finished):
-            usage = event.usage
-    return _Answer((first_s - start_s) * 1e3, usage)
+            usage, timings = event.usage, event.timings
+    return _Answer((first_s - start_s) * 1e3, usage, timings)

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 import transformers
 
+from engine_service.model_config import read_model_config
 from engine_service.vision_config import Normalization
 from tandem_bench.gpu_memory import free_gpu_memory
 from tandem_bench.known_tokens import KnownTokens
@@ -13,14 +14,13 @@ from tandem_bench.known_tokens import KnownTokens
 
 @torch.inference_mode()
 def peer_logits(
-    directory: Path, known: KnownTokens, normalization: Normalization | None, device: str, dtype: torch.dtype
+    directory: Path, known: KnownTokens, device: str, dtype: torch.dtype
 ) -> torch.Tensor:  # [num_tokens, vocab_size] float32, on the CPU
     """The scores after each token: of the prompt at once, then of one token after another.
 
     Args:
         directory: The checkpoint.
-        known: The tokens.
-        normalization: Of an image's pixels; the engine's, so that both see the same.
+        known: The tokens of one sequence. An image's pixels are normalized as the engine does it.
         device: For example "cuda".
         dtype: Of weights and KV cache.
     """
@@ -29,9 +29,10 @@ def peer_logits(
     kind: Any = transformers.AutoModelForCausalLM
     inputs: dict[str, torch.Tensor] = {}
     if known.image is not None:
-        assert normalization is not None
+        vision = read_model_config(directory).vision
+        assert vision is not None
         kind = transformers.AutoModelForImageTextToText
-        inputs["pixel_values"] = normalized(known.image.pixels, normalization)[None].to(device)
+        inputs["pixel_values"] = _normalized(known.image.pixels, vision.normalization)[None].to(device)
     model = kind.from_pretrained(directory, dtype=dtype).to(device).eval()
     tokens = torch.tensor([known.ids], device=device)
     output = model(input_ids=tokens[:, : known.num_prompt], use_cache=True, **inputs)
@@ -45,7 +46,7 @@ def peer_logits(
     return torch.cat(logits)
 
 
-def normalized(
+def _normalized(
     pixels: torch.Tensor,  # [height, width, 3] uint8
     normalization: Normalization,
 ) -> torch.Tensor:  # [3, height, width] float32

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 import torch
 
-from engine_service.model_config import read_model_config
 from tandem_bench.bench import Bench, say
 from tandem_bench.engine_logits import engine_logits
 from tandem_bench.known_tokens import known_tokens
@@ -19,12 +18,10 @@ def accuracy(bench: Bench) -> Iterator[Measurement]:
     bench.close_engine()
     directory, device = bench.checkpoint, bench.settings.device
     known = known_tokens(bench.settings.shape, "accuracy", bench.settings.shrink)
-    vision = read_model_config(directory).vision
-    normalization = vision.normalization if vision else None
     say("logits of transformers in float32")
-    exact = peer_logits(directory, known, normalization, device, torch.float32)
+    exact = peer_logits(directory, known, device, torch.float32)
     say("logits of transformers in bfloat16")
-    theirs = relative_errors(peer_logits(directory, known, normalization, device, torch.bfloat16), exact)
+    theirs = relative_errors(peer_logits(directory, known, device, torch.bfloat16), exact)
     say("logits of the engine in bfloat16")
     ours = relative_errors(engine_logits(directory, known, device), exact)
     num_prompt = known.num_prompt

@@ -104,11 +104,11 @@ class _Work:
         return prefill_s([1 if kind.has_known_text else self._num_letters] * count)
 
     def _details(self, runs: list[ImageRun], count: int) -> dict[str, object]:
-        first_ms = [each for run in runs for each in run.first_ms]
         return {
             "num_requests": count,
             "num_prompt": self._num_prompt,
             "num_cached": [run.num_cached for run in runs],
             "wall_s": [rounded(run.wall_s) for run in runs],
-            "ttft": percentiles(first_ms, "ms"),
+            "ttft": percentiles([each for run in runs for each in run.first_ms], "ms"),
+            "engine_prefill": percentiles([each for run in runs for each in run.prefill_ms], "ms"),
         }
