@@ -1,11 +1,12 @@
 """What the device can do at most, measured in the run whose figures are held against it."""
 
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import torch
+
+from tandem_bench.timing import seconds
 
 REPLAYS = 10
 
@@ -66,20 +67,4 @@ def _reader(source: torch.Tensor, is_gpu: bool) -> Callable[[], object]:
 def _median_s(call: Callable[[], object], is_gpu: bool) -> float:
     for _ in range(2):
         call()
-    time_once = _gpu_s if is_gpu else _cpu_s
-    return statistics.median(time_once(call) for _ in range(REPLAYS))
-
-
-def _gpu_s(call: Callable[[], object]) -> float:
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
-    start.record()
-    call()
-    end.record()
-    end.synchronize()
-    return float(start.elapsed_time(end)) / 1e3
-
-
-def _cpu_s(call: Callable[[], object]) -> float:
-    start_s = time.perf_counter()
-    call()
-    return time.perf_counter() - start_s
+    return statistics.median(seconds(call, is_gpu=is_gpu) for _ in range(REPLAYS))

@@ -1,6 +1,7 @@
 """Checkpoints with random weights, in the Hugging Face format."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -8,18 +9,21 @@ import torch
 from safetensors.torch import save_file
 from tqdm import tqdm
 
-from tandem_bench.shapes import Shape
+from tandem_bench.shape import Shape
 from tandem_bench.stand_in_tokenizer import write_tokenizer
 
 WEIGHT_STD = 0.02
 MAX_SHARD_BYTES = 5 << 30
 DTYPE = torch.bfloat16
+# Near 1; layers of CLIP number their norms.
+NORM_WEIGHT = re.compile(r"norm\d?\.weight$")
 
 
 def checkpoint(shape: Shape, root: Path, *, max_shard_bytes: int = MAX_SHARD_BYTES) -> Path:
     """The directory of a shape's checkpoint below `root`; written if it is not there yet.
 
-    It holds config.json, bfloat16 weights in safetensors files and a stand-in tokenizer.
+    It holds config.json and what else the shape has, bfloat16 weights in safetensors files and a stand-in
+    tokenizer.
 
     Args:
         shape: The shape.
@@ -27,15 +31,15 @@ def checkpoint(shape: Shape, root: Path, *, max_shard_bytes: int = MAX_SHARD_BYT
         max_shard_bytes: The most bytes of one file.
     """
     directory = root / shape.name
-    config = json.dumps(shape.config(), indent=2) + "\n"
-    written = directory / "config.json"
-    if written.exists() and written.read_text() == config:
+    files = {name: json.dumps(content, indent=2) + "\n" for name, content in shape.files().items()}
+    if all(_has(directory / name, text) for name, text in files.items()):
         return directory
     # Made beside its place: what was broken off is not taken for a checkpoint.
     partial = root / f"{shape.name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    (partial / "config.json").write_text(config)
+    for name, text in files.items():
+        (partial / name).write_text(text)
     write_tokenizer(shape, partial)
     _write_weights(shape, partial, max_shard_bytes)
     shutil.rmtree(directory, ignore_errors=True)
@@ -45,6 +49,10 @@ def checkpoint(shape: Shape, root: Path, *, max_shard_bytes: int = MAX_SHARD_BYT
 def num_weight_bytes(directory: Path) -> int:
     """Bytes of a checkpoint's weight files."""
     return sum(path.stat().st_size for path in directory.glob("*.safetensors"))
+
+
+def _has(path: Path, text: str) -> bool:
+    return path.exists() and path.read_text() == text
 
 
 def _write_weights(shape: Shape, directory: Path, max_shard_bytes: int) -> None:
@@ -81,7 +89,7 @@ def _shards(tensors: dict[str, tuple[int, ...]], max_bytes: int) -> list[dict[st
 
 def _random(name: str, size: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
     tensor = torch.empty(size, dtype=DTYPE, device=generator.device)
-    if name.endswith("norm.weight"):
+    if NORM_WEIGHT.search(name):
         return tensor.uniform_(0.9, 1.1, generator=generator).cpu()
     return tensor.normal_(0.0, WEIGHT_STD, generator=generator).cpu()
 

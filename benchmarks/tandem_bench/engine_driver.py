@@ -11,6 +11,7 @@ from engine_service.config import EngineConfig
 from engine_service.core_main import build
 from engine_service.core_messages import Command, StepRecord, Submit
 from engine_service.sequence import FinishReason, SequenceSpec
+from tandem_bench.gpu_memory import free_gpu_memory
 
 
 @dataclass(frozen=True)
@@ -78,11 +79,7 @@ class EngineDriver:
         """Frees the model's memory, for another engine."""
         del self._core
         gc.unfreeze()
-        gc.collect()
-        import torch
-
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        free_gpu_memory()
 
 
 class _Pipe:

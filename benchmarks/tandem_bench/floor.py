@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from tandem_bench.ceilings import Ceilings
 from tandem_bench.load import Lengths
-from tandem_bench.shapes import Shape
+from tandem_bench.shape import Shape
 
 
 @dataclass(frozen=True)
 class Floor:
-    """The model of one shape on one device.
+    """The model of one shape's language model on one device.
 
     A step reads every weight once and the keys and values of every context once; a linear layer does two
     operations for each weight and token, attention four for each head element, query and key, of which
@@ -28,7 +28,7 @@ class Floor:
     @property
     def weight_bytes(self) -> int:
         """Read in every step: all weights, but only a few rows of an embedding that is not the head."""
-        sizes = self.shape.tensors()
+        sizes = self.shape.language_tensors()
         if not self.shape.is_tied:
             del sizes["model.embed_tokens.weight"]
         return self.element_bytes * sum(math.prod(size) for size in sizes.values())
@@ -53,8 +53,12 @@ class Floor:
         return self._seconds(self.weight_bytes, operations)
 
     def requests_s(self, lengths: Lengths) -> float:
-        """All prompts, then all answers side by side; the first token of each comes with its prompt."""
-        total_s = self.prefill_s(lengths.inputs)
+        """All prompts, then all answers."""
+        return self.prefill_s(lengths.inputs) + self.answers_s(lengths)
+
+    def answers_s(self, lengths: Lengths) -> float:
+        """All answers side by side without their first tokens, which come with the prompts."""
+        total_s = 0.0
         for step in range(1, max(lengths.outputs)):
             contexts = [
                 num_input + step
@@ -73,7 +77,7 @@ class Floor:
 
     @property
     def _layer_weights(self) -> int:
-        sizes = self.shape.tensors()
+        sizes = self.shape.language_tensors()
         return sum(math.prod(size) for name, size in sizes.items() if name.endswith("_proj.weight"))
 
     @property

@@ -1,7 +1,10 @@
-"""The memory in use on the first GPU, as its driver counts it."""
+"""The memory of the first GPU: what is in use, as its driver counts it, and giving it back."""
 
+import gc
 import shutil
 import subprocess
+
+import torch
 
 
 def gpu_memory_mib() -> float | None:
@@ -10,3 +13,10 @@ def gpu_memory_mib() -> float | None:
         return None
     command = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits", "--id=0"]
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def free_gpu_memory() -> None:
+    """Returns what nothing refers to any more."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

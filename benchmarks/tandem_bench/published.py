@@ -29,6 +29,13 @@ PUBLISHED: dict[str, dict[str, float]] = {
         "prefill-1": 41982,
         "prefill-16": 40445,
     },
+    # With its prefix cache.
+    "LLaVA-1.5-7B": {
+        "vision-fresh": 33.2,
+        "vision-repeated": 66.9,
+        "vision-ttft-fresh": 44,
+        "vision-ttft-repeated": 38,
+    },
 }
 # The GPU that they were measured on, as its driver names it.
 GPU = "NVIDIA H200"

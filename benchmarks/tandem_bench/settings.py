@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from engine_service.config import EngineConfig
-from tandem_bench.shapes import SHAPES, Shape
+from tandem_bench.shape import Shape
+from tandem_bench.shapes import SHAPES
 from tandem_service.flags import parse_flags
 
 

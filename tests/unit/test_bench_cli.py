@@ -74,12 +74,29 @@ def test_a_sequence_that_the_engine_does_not_hold_is_refused(tmp_path):
         driver.run(random_specs(Lengths.equal(1, 60, 5), 512, "long"))
 
 
-def test_the_accuracy_of_the_engine_is_that_of_transformers(tmp_path, flags):
-    assert cli.main(["accuracy", "--name=accuracy", *flags, "--shrink=16"]) == 0
+@pytest.mark.parametrize("shape", ["tiny", "tiny-llava"])
+def test_the_accuracy_of_the_engine_is_that_of_transformers(tmp_path, flags, shape):
+    assert cli.main(["accuracy", "--name=accuracy", *flags, "--shrink=16", f"--shape={shape}"]) == 0
     figures = json.loads((tmp_path / "out/accuracy.json").read_text())["figures"]
     ratios = {each["name"]: each["median"] for each in figures["measurements"]}
     assert ratios["accuracy-prefill"] == pytest.approx(1, abs=0.2)
     assert ratios["accuracy-decode"] == pytest.approx(1, abs=0.2)
+
+
+def test_tower_and_preprocessing_are_measured_alone(tmp_path, flags):
+    names = ["vision-tower", "vision-preprocess"]
+    assert cli.main([*names, "--name=vision", *flags, "--shape=tiny-llava"]) == 0
+    figures = json.loads((tmp_path / "out/vision.json").read_text())["figures"]
+    found = {each["name"]: each for each in figures["measurements"]}
+    assert list(found) == ["vision-tower-1", "vision-tower-32", "vision-preprocess"]
+    assert found["vision-tower-32"]["details"]["percent_of_matmul_ceiling"] > 0
+    assert all(len(each["runs"]) == 2 for each in figures["measurements"])
+
+
+def test_a_shape_without_a_tower_sees_nothing(tmp_path, flags):
+    assert cli.main(["vision-preprocess", "--name=blind", *flags]) == 1
+    (failure,) = json.loads((tmp_path / "out/blind.json").read_text())["figures"]["failures"]
+    assert failure["error"] == "ValueError: tiny sees nothing; take --shape LLaVA-1.5-7B"
 
 
 def test_help_names_every_workload(capsys):

@@ -10,6 +10,7 @@ from tandem_bench.load import Lengths, mix, random_prompts
 from tandem_bench.measurement import Measurement, percentiles, table
 from tandem_bench.settings import parse_engine_flags
 from tandem_bench.shapes import SHAPES
+from tandem_bench.vision_floor import VisionFloor
 from tandem_bench.workloads.latency import ms_per_step
 from tandem_bench.workloads.soak import growth_mib
 
@@ -45,6 +46,21 @@ def test_large_steps_are_bound_by_arithmetic_and_requests_add_up():
     lengths = Lengths((10, 20), (1, 3))
     steps_s = floor.decode_step_s(1, 21) + floor.decode_step_s(1, 22)
     assert floor.requests_s(lengths) == pytest.approx(floor.prefill_s([10, 20]) + steps_s)
+
+
+def test_the_floor_of_pictures_and_of_their_language_model():
+    shape = SHAPES["LLaVA-1.5-7B"]
+    vision, text = VisionFloor(shape, H200, element_bytes=2), Floor(shape, H200, element_bytes=2)
+    # 304 million weights of the tower and 21 million of the projector; 577 places, one layer unused.
+    assert vision.weight_bytes == pytest.approx(2 * 325e6, rel=0.01)
+    assert vision.operations == pytest.approx(
+        2 * 577 * (23 * 12.6e6 + 21e6) + 23 * 4 * 577**2 * 1024, rel=0.01
+    )
+    assert vision.see_s(32) == 32 * vision.see_s(1)
+    # The tower's weights have no part in a step of the language model.
+    assert text.decode_step_s(1, 0) * 1e3 == pytest.approx(2 * (6.74e9 - 32064 * 4096) / 4.63e9, rel=0.01)
+    lengths = Lengths.equal(64, 640, 64)
+    assert 64 / (vision.see_s(64) + text.requests_s(lengths)) == pytest.approx(52, abs=1)
 
 
 def test_percent_of_bound_is_100_at_the_bound():

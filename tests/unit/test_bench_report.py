@@ -55,6 +55,17 @@ def test_the_readme_has_the_latest_figures_beside_their_peers(folder):
     assert "old" not in text
 
 
+def test_pictures_stand_beside_their_peer(folder):
+    rate = Measurement("vision-fresh", "images/s", [40.0], bound=50.0, is_rate=True)
+    first_ms = Measurement("vision-ttft-repeated", "ms", [9.5], bound=3.0)
+    _result(folder / "benchmarks/results", "a", [rate, first_ms], shape="LLaVA-1.5-7B")
+    assert _report(folder) == 0
+    text = (folder / "README.md").read_text()
+    assert "| 64 new images at once | 40.0 images/s | 80 % |  |  | 33.2 |" in text
+    assert "| first token, known image | 9.50 ms | 32 % |  |  | 38.0 |" in text
+    assert (folder / "benchmarks/results/LLaVA-1.5-7B.svg").exists()
+
+
 def test_a_second_report_changes_nothing(folder):
     _result(folder / "benchmarks/results", "a", [Measurement("latency-1", "ms/step", [0.8], bound=0.54)])
     paths = (folder / "README.md", folder / "benchmarks/results/Llama-3.2-1B.svg")

@@ -17,6 +17,9 @@ from tandem_bench.workloads.seed import seed
 from tandem_bench.workloads.serve import serve
 from tandem_bench.workloads.soak import soak
 from tandem_bench.workloads.start import start
+from tandem_bench.workloads.vision_preprocess import vision_preprocess
+from tandem_bench.workloads.vision_serve import vision_serve
+from tandem_bench.workloads.vision_tower import vision_tower
 
 
 @dataclass(frozen=True)
@@ -61,11 +64,17 @@ WORKLOADS: dict[str, Workload] = {
     "serve-mix1024": Workload(
         "mix1024 through both services, all at once", partial(serve, mix_name="mix1024", streams=(1024,))
     ),
+    "vision-preprocess": Workload("image files to pixels, on one core", vision_preprocess),
+    "vision-tower": Workload("ms of the vision tower for 1 and 32 images", vision_tower),
+    "vision-serve": Workload(
+        "an image and 64 tokens in, 64 out, through both services: new and known images", vision_serve
+    ),
     "accuracy": Workload("bf16 logits against float32, beside transformers' own", accuracy),
     "soak": Workload("--requests short random ones with cancels through both services", soak),
     "soak-demo": Workload("the same with the demo model", partial(soak, model="demo")),
 }
 GROUPS: dict[str, tuple[str, ...]] = {
+    "vision": ("vision-preprocess", "vision-tower", "vision-serve"),
     "latency": ("latency-1", "latency-16", "latency-64", "latency-256"),
     "engine": (
         *("latency-1", "latency-16", "latency-64", "latency-256", "ttft-128", "prefill-1", "prefill-16"),
