@@ -26,7 +26,8 @@ def to_spec(spec: pb.SequenceSpec, info: EngineInfo) -> SequenceSpec:
     """
     _refuse_unsupported(spec)
     sampling = _to_sampling(spec.sampling)
-    violations = list(_violations(spec, info)) + sampling.violations(info.vocab_size)
+    violations = [*_violations(spec, info), *_output_violations(spec, info)]
+    violations += sampling.violations(info.vocab_size)
     violations += image_violations(spec, info)
     if violations:
         raise invalid(*violations)
@@ -44,6 +45,7 @@ def to_spec(spec: pb.SequenceSpec, info: EngineInfo) -> SequenceSpec:
         first_token_timeout_s=_seconds(spec, "first_token_timeout_ms"),
         images=to_image_refs(spec.images),
         client=spec.client,
+        output_token_ids=tuple(spec.output_token_ids),
     )
 
 
@@ -180,3 +182,15 @@ def _violations(spec: pb.SequenceSpec, info: EngineInfo) -> Iterator[Violation]:
     for name in ("logprobs", "prompt_logprobs"):
         if getattr(spec, name) > MAX_LOGPROBS:
             yield Violation(name, f"{getattr(spec, name)} is more than {MAX_LOGPROBS}")
+
+
+def _output_violations(spec: pb.SequenceSpec, info: EngineInfo) -> Iterator[Violation]:
+    """What is wrong with the tokens of an earlier run, if there are any."""
+    if not spec.output_token_ids:
+        return
+    if (largest := max(spec.output_token_ids)) >= info.vocab_size:
+        yield Violation("output_token_ids", f"has {largest}; ids are below {info.vocab_size}")
+    if (count := len(spec.output_token_ids)) >= spec.max_tokens:
+        yield Violation("output_token_ids", f"has {count} ids; fewer than max_tokens={spec.max_tokens}")
+    if spec.HasField("prompt_logprobs"):
+        yield Violation("prompt_logprobs", "came with the first token; not with output_token_ids")

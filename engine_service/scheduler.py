@@ -250,7 +250,7 @@ class Scheduler:
 
     def _begin(self, sequence: Sequence) -> None:
         if not sequence.is_started:
-            sequence.num_cached = sequence.num_computed
+            sequence.num_cached = min(sequence.num_computed, sequence.num_prompt)
         if sequence.first_step_s is None:
             sequence.first_step_s = self._clock()
         self._places.enter(sequence)

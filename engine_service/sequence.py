@@ -49,6 +49,8 @@ class SequenceSpec:
         first_token_timeout_s: Seconds until nobody wants the answer unless its first token is there.
         images: What placeholders in the prompt stand for, in order, without overlaps.
         client: On whose behalf it runs.
+        output_token_ids: The first tokens of the output, which an earlier run has brought; fewer than
+            max_tokens. The sequence goes on behind them as after a preemption.
     """
 
     token_ids: tuple[int, ...]
@@ -63,6 +65,7 @@ class SequenceSpec:
     timeout_s: float | None = None
     first_token_timeout_s: float | None = None
     images: tuple[ImageRef, ...] = ()
+    output_token_ids: tuple[int, ...] = ()
     client: str = ""
 
     @property
@@ -99,7 +102,7 @@ class Sequence:
     """One stream of tokens and what the engine holds for it.
 
     Attributes:
-        tokens: The prompt and the output tokens that have been read back.
+        tokens: The prompt and the output tokens that are known: from an earlier run, or read back.
         num_computed: Tokens whose keys and values are in the cache once all launched steps are done.
         num_in_flight: Output tokens of launched steps that have not been read back.
         num_cached: Prompt tokens that came from the prefix cache when it last began.
@@ -145,7 +148,7 @@ class Sequence:
         self.key = key
         self.spec = spec
         self.state = State.WAITING
-        self.tokens = list(spec.token_ids)
+        self.tokens = [*spec.token_ids, *spec.output_token_ids]
         self.num_prompt = len(spec.token_ids)
         self.token_limit = self.num_prompt + spec.max_tokens
         self.stop_reasons = _stop_reasons(spec, eos_ids)
@@ -168,7 +171,7 @@ class Sequence:
 
     @property
     def num_output(self) -> int:
-        """Output tokens that have been read back."""
+        """Output tokens that are known."""
         return len(self.tokens) - self.num_prompt
 
     @property

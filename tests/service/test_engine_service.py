@@ -200,6 +200,11 @@ def test_a_deadline_ends_the_sequence_with_its_reason(engine):
         pytest.param(_spec(stop_token_ids=range(65)), "stop_token_ids", "at most 64", id="65-stop-ids"),
         pytest.param(_spec(stop_token_ids=[97]), "stop_token_ids", "97", id="stop-id-past-vocabulary"),
         pytest.param(_spec(logprobs=21), "logprobs", "21", id="21-candidates"),
+        pytest.param(_spec(output_token_ids=[97]), "output_token_ids", "97", id="output-id-past-vocabulary"),
+        pytest.param(_spec(output_token_ids=range(8)), "output_token_ids", "8", id="nothing-left-to-draw"),
+        pytest.param(
+            _spec(output_token_ids=[1], prompt_logprobs=0), "prompt_logprobs", "first token", id="twice"
+        ),
         pytest.param(_spec(images=[{"start": 0, "length": 1}]), "images", "takes none", id="image"),
     ],
 )

@@ -108,6 +108,39 @@ def test_the_same_after_forced_preemption(local_core, checkpoint, alone, block_s
     _assert_same(core, alone)
 
 
+@pytest.mark.parametrize("count", [1, 11, 12, 39], ids=lambda count: f"behind-{count}")
+def test_the_same_gone_on_with_behind_its_own_first_tokens(local_core, checkpoint, alone, count):
+    """As for a core that died: prompt and output so far come in, the rest comes out."""
+    core = local_core(checkpoint)
+    for number, (name, params) in enumerate(KINDS.items()):
+        first = tuple(alone[name][:count])
+        core.submit(number, SequenceSpec(PROMPT, 40, params, output_token_ids=first))
+    core.run()
+    for number, name in enumerate(KINDS):
+        assert alone[name][:count] + core.tokens[number] == alone[name]
+        assert core.started[number].num_cached <= len(PROMPT)
+
+
+def test_stops_and_logprobs_go_on_behind_an_answers_first_tokens(local_core, checkpoint, alone):
+    answer = alone["seeded"]
+    stop = next(token for place, token in enumerate(answer) if place > 5 and token not in answer[:place])
+    end = answer.index(stop) + 1
+    core = local_core(checkpoint)
+    rules = {"stop_token_ids": frozenset((stop,)), "logprobs": 2}
+    for number, (count, min_tokens) in enumerate([(0, 0), (5, 0), (end - 1, 0), (end - 1, end - 1)]):
+        core.submit(
+            number,
+            SequenceSpec(
+                PROMPT, 40, KINDS["seeded"], min_tokens, output_token_ids=tuple(answer[:count]), **rules
+            ),
+        )
+    core.run()
+    whole = core.logprobs[0].logprobs
+    for number, count in enumerate((0, 5, end - 1, end - 1)):
+        assert answer[:count] + core.tokens[number] == answer[:end]
+        assert core.logprobs[number].logprobs == pytest.approx(whole[count:], abs=1e-3)
+
+
 def test_another_seed_gives_another_answer(local_core, checkpoint, alone):
     core = local_core(checkpoint)
     params = SamplingParams(temperature=0.9, seed=8)
