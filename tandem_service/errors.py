@@ -1,6 +1,8 @@
 """The errors that a service tells its client about. Statuses are made of them in `status.py`."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Self
 
 RETRY_DELAY_S = 1.0
 """After how many seconds a client may try again, where nothing tells it better."""
@@ -19,6 +21,19 @@ class Violation:
     description: str
 
 
+@dataclass(frozen=True)
+class ErrorInfo:
+    """What a program needs to act on an error.
+
+    Attributes:
+        reason: In capitals, for example ENGINE_LOST.
+        metadata: Facts by their names.
+    """
+
+    reason: str
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
 class ServiceError(Exception):
     """A request failed in a way that its client can understand.
 
@@ -26,15 +41,32 @@ class ServiceError(Exception):
         message: One sentence.
         violations: Wrong fields, if that was the reason.
         retry_delay_s: Seconds after which a retry may succeed, or None.
+        info: What a program needs to act on it, or None.
     """
 
     def __init__(
-        self, message: str, *, violations: tuple[Violation, ...] = (), retry_delay_s: float | None = None
+        self,
+        message: str,
+        *,
+        violations: tuple[Violation, ...] = (),
+        retry_delay_s: float | None = None,
+        info: ErrorInfo | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.violations = violations
         self.retry_delay_s = retry_delay_s
+        self.info = info
+
+    def with_metadata(self, **metadata: str) -> Self:
+        """The same error with more facts in its `info`, which it must have."""
+        assert self.info is not None
+        return type(self)(
+            self.message,
+            violations=self.violations,
+            retry_delay_s=self.retry_delay_s,
+            info=replace(self.info, metadata={**self.info.metadata, **metadata}),
+        )
 
 
 class InvalidRequestError(ServiceError):
@@ -46,7 +78,7 @@ class UnsupportedError(ServiceError):
 
 
 class DuplicateRequestError(ServiceError):
-    """A request with this id is running."""
+    """Another request with this id is running, or lingers."""
 
 
 class MismatchError(ServiceError):

@@ -24,10 +24,11 @@ DETAILS_TRAILER = "grpc-status-details-bin"
 
 _ERROR_TYPES = {code.value[0]: error_type for error_type, code in STATUS_CODES.items()}
 _TYPE_URL_PREFIX = "type.googleapis.com/google.rpc."
+_DOMAIN = "tandem"
 
 
 def to_status(error: errors.ServiceError) -> error_pb2.Status:
-    """The status message of an error, with BadRequest and RetryInfo details where it has them."""
+    """The status message of an error, with BadRequest, RetryInfo and ErrorInfo details where it has them."""
     status = error_pb2.Status(code=STATUS_CODES[type(error)].value[0], message=error.message)
     if error.violations:
         bad_request = error_pb2.BadRequest()
@@ -38,21 +39,27 @@ def to_status(error: errors.ServiceError) -> error_pb2.Status:
         retry = error_pb2.RetryInfo()
         retry.retry_delay.FromMilliseconds(round(error.retry_delay_s * 1000))
         _add_detail(status, retry)
+    if error.info is not None:
+        info = error_pb2.ErrorInfo(reason=error.info.reason, domain=_DOMAIN, metadata=error.info.metadata)
+        _add_detail(status, info)
     return status
 
 
 def from_status(status: error_pb2.Status) -> errors.ServiceError:
     """The error that `to_status` made `status` of; unknown codes become InternalError."""
     violations: tuple[errors.Violation, ...] = ()
-    retry_delay_s = None
+    retry_delay_s = info = None
     for detail in status.details:
         if detail.type_url == _TYPE_URL_PREFIX + "BadRequest":
             found = error_pb2.BadRequest.FromString(detail.value).field_violations
             violations = tuple(errors.Violation(each.field, each.description) for each in found)
         elif detail.type_url == _TYPE_URL_PREFIX + "RetryInfo":
             retry_delay_s = error_pb2.RetryInfo.FromString(detail.value).retry_delay.ToMilliseconds() / 1000
+        elif detail.type_url == _TYPE_URL_PREFIX + "ErrorInfo":
+            sent = error_pb2.ErrorInfo.FromString(detail.value)
+            info = errors.ErrorInfo(sent.reason, dict(sent.metadata))
     error_type = _ERROR_TYPES.get(status.code, errors.InternalError)
-    return error_type(status.message, violations=violations, retry_delay_s=retry_delay_s)
+    return error_type(status.message, violations=violations, retry_delay_s=retry_delay_s, info=info)
 
 
 async def abort(context: "grpc.aio.ServicerContext[object, object]", error: errors.ServiceError) -> None:

@@ -1,4 +1,4 @@
-"""One answer of a request: what the engine sends in, events out."""
+"""One answer of a request: what the engine sends in, a transcript out."""
 
 import time
 from collections.abc import Sequence
@@ -7,20 +7,11 @@ from dataclasses import dataclass
 from tandem_service.errors import RETRY_DELAY_S, DeadlineError, InternalError, ServiceError, UnavailableError
 from tokenizer_service.detokenizer import Detokenizer
 from tokenizer_service.engine_sequence import EngineSequence, LogprobRow, Mail, SequenceStart
-from tokenizer_service.events import (
-    Candidate,
-    Delta,
-    Event,
-    Finished,
-    FinishReason,
-    Started,
-    Timings,
-    TokenLogprob,
-    Usage,
-)
+from tokenizer_service.events import Finished, FinishReason, Started, Timings, TokenLogprob, Usage
 from tokenizer_service.request import Output, Stop
 from tokenizer_service.stop import StopMatch, StopMatcher
 from tokenizer_service.token_table import TokenTable
+from tokenizer_service.transcript import Transcript, token_logprobs
 
 
 @dataclass(frozen=True)
@@ -32,11 +23,11 @@ class Prompt:
 
 
 class Answer:
-    """Turns one sequence's tokens into events, at most one delta for each look into the mailbox.
+    """Turns one sequence's tokens into a transcript, whenever somebody looks into the mailbox.
 
     Attributes:
         sequence: The engine's side of it.
-        is_finished: Whether the last event is out.
+        transcript: What is certain of it.
     """
 
     def __init__(
@@ -49,10 +40,12 @@ class Answer:
         detokenizer: Detokenizer,
         matcher: StopMatcher | None,
         sequence: EngineSequence,
+        *,
+        is_kept: bool,
     ) -> None:
-        """`matcher` is None where the request has no stop strings."""
+        """`matcher` is None where the request has no stop strings; `is_kept` is the transcript's."""
         self.sequence = sequence
-        self.is_finished = False
+        self.transcript = Transcript(index, table, output, is_kept=is_kept)
         self._index = index
         self._prompt = prompt
         self._output = output
@@ -63,36 +56,41 @@ class Answer:
         self._tokens: list[int] = []
         self._rows: list[LogprobRow] = []
         self._start = SequenceStart(0, 0, 0, [])
-        self._num_tokens = 0
 
-    def advance(self) -> list[Event]:
-        """The events of what has arrived.
+    @property
+    def is_finished(self) -> bool:
+        """Whether the transcript is whole."""
+        return self.transcript.finished is not None
+
+    def advance(self) -> None:
+        """Takes in what has arrived.
 
         Raises:
-            ServiceError: The answer is lost.
+            ServiceError: The answer is lost; what was certain before is in the transcript.
         """
         mail = self.sequence.take()
-        if mail.finish_reason is not None:
-            _raise_for(mail.finish_reason)
-        events: list[Event] = []
         if mail.start is not None:
             self._start = mail.start
-            events.append(self._started(mail.start))
+            self.transcript.started = self._started(mail.start)
+        failure = _failure_of(mail)
+        is_whole = mail.finish_reason is not None and failure is None
         tokens, end_token = self._split_end(mail)
         self._tokens += tokens
         self._rows += mail.logprobs[: len(tokens)]
         texts = self._detokenizer.push(tokens)
-        if mail.finish_reason is not None:
+        if is_whole:
             texts += self._detokenizer.finish()
         certain = self._matcher.push(texts) if self._matcher else texts
         if isinstance(certain, StopMatch):
-            return events + self._end_at(certain, mail.finish_reason)
-        if mail.finish_reason is not None and self._matcher:
+            self._end_at(certain, mail.finish_reason)
+            return
+        if is_whole and self._matcher:
             certain += self._matcher.finish()
-        events += self._delta(certain)
+        self._release(certain)
+        if failure is not None:
+            raise failure
         if mail.finish_reason is not None:
-            events.append(self._finished(mail.finish_reason, end_token))
-        return events
+            self._finish(mail.finish_reason, end_token)
 
     def _split_end(self, mail: Mail) -> tuple[list[int], int | None]:
         """The new tokens of the answer, and the token that ended the sequence, if one did.
@@ -125,69 +123,43 @@ class Answer:
         unknown = ids[: len(ids) - len(rows)]
         return (
             *(TokenLogprob(token, self._table.piece(token), None, ()) for token in unknown),
-            *self._logprobs(ids[len(unknown) :], rows),
+            *token_logprobs(self._table, ids[len(unknown) :], rows),
         )
 
-    def _delta(self, texts: Sequence[str]) -> list[Event]:
-        """The delta of the first tokens that wait, if there are any."""
+    def _release(self, texts: Sequence[str]) -> None:
+        """The first tokens that wait have these texts now."""
         count = len(texts)
-        if not count:
-            return []
-        self._num_tokens += count
-        tokens, self._tokens = self._tokens[:count], self._tokens[count:]
-        rows, self._rows = self._rows[:count], self._rows[count:]
-        return [
-            Delta(
-                index=self._index,
-                text="".join(texts),
-                token_ids=tuple(tokens) if self._output.token_ids else (),
-                logprobs=self._logprobs(tokens, rows),
-                num_tokens=count,
-            )
-        ]
+        self.transcript.add(texts, self._tokens[:count], self._rows[:count])
+        self._tokens, self._rows = self._tokens[count:], self._rows[count:]
 
-    def _logprobs(self, tokens: Sequence[int], rows: Sequence[LogprobRow]) -> tuple[TokenLogprob, ...]:
-        piece = self._table.piece
-        return tuple(
-            TokenLogprob(
-                token,
-                piece(token),
-                row.logprob,
-                tuple(Candidate(each, piece(each), logprob) for each, logprob in row.candidates),
-            )
-            for token, row in zip(tokens, rows, strict=False)
-        )
-
-    def _end_at(self, match: StopMatch, engine_reason: FinishReason | None) -> list[Event]:
-        delta = self._delta(match.texts)
+    def _end_at(self, match: StopMatch, engine_reason: FinishReason | None) -> None:
+        self._release(match.texts)
         if engine_reason is None:
-            self.sequence.stop_at(self._num_tokens)
-        return [*delta, self._finished(FinishReason.STOP_STRING, match.stop)]
+            self.sequence.stop_at(self.transcript.num_tokens)
+        self._finish(FinishReason.STOP_STRING, match.stop)
 
-    def _finished(self, reason: FinishReason, matched_stop: str | int | None) -> Finished:
-        self.is_finished = True
+    def _finish(self, reason: FinishReason, matched_stop: str | int | None) -> None:
         is_extra = isinstance(matched_stop, int) and not self._stop.include_stop
         usage = Usage(
             prompt_tokens=len(self._prompt.token_ids),
             cached_tokens=self._start.cached_tokens,
-            completion_tokens=self._num_tokens + is_extra,
+            completion_tokens=self.transcript.num_tokens + is_extra,
         )
         timings = Timings(
             queue_ms=self._start.queue_us / 1000,
             prefill_ms=self._start.prefill_us / 1000,
             decode_ms=self.sequence.decode_s(time.monotonic()) * 1000,
         )
-        return Finished(self._index, reason, matched_stop, usage, timings)
+        self.transcript.finished = Finished(self._index, reason, matched_stop, usage, timings)
 
 
-def _raise_for(reason: FinishReason) -> None:
-    """Raises for the reasons that leave the client without a whole answer."""
-    failures: dict[FinishReason, ServiceError] = {
+def _failure_of(mail: Mail) -> ServiceError | None:
+    """What leaves the client without a whole answer."""
+    failures: dict[FinishReason | None, ServiceError] = {
         FinishReason.DEADLINE: DeadlineError("the request's deadline passed"),
         FinishReason.ERROR: InternalError("the engine failed while it ran this request"),
         FinishReason.CANCELLED: UnavailableError(
             "the engine gave this request up", retry_delay_s=RETRY_DELAY_S
         ),
     }
-    if reason in failures:
-        raise failures[reason]
+    return mail.error or failures.get(mail.finish_reason)

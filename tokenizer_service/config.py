@@ -47,6 +47,10 @@ class TokenizerServiceConfig(ServerConfig):
     max_requests_per_stream: int = flag(
         1024, "Requests that one GenerateMany stream runs at once.", unit="requests"
     )
+    max_linger_s: float = flag(300.0, "Longest linger of a request without a reader.", unit="seconds")
+    max_lingering: int = flag(
+        256, "Requests with linger that one worker runs or keeps at once.", unit="requests"
+    )
     max_stop_strings: int = flag(64, "Stop strings of one request.", unit="strings")
     max_stop_string_chars: int = flag(256, "Length of one stop string.", unit="characters")
     max_stop_token_ids: int = flag(64, "Stop token ids of one request.", unit="ids")
@@ -80,6 +84,8 @@ class TokenizerServiceConfig(ServerConfig):
             "max_stop_token_ids",
             "max_images",
             "image_cache_bytes",
+            "max_linger_s",
+            "max_lingering",
             "engine_timeout_s",
             "template_timeout_s",
         ):
@@ -128,6 +134,7 @@ class Limits:
         max_logprobs: Candidates of one log-probability entry.
         max_logit_bias: Entries of logit_bias.
         max_request_id_chars: Characters of a request's id.
+        max_linger_s: Seconds that a request lingers.
     """
 
     max_stop_strings: int
@@ -139,6 +146,7 @@ class Limits:
     max_logprobs: int = 20
     max_logit_bias: int = 300
     max_request_id_chars: int = 256
+    max_linger_s: float = 0.0
 
 
 def limits_of(config: TokenizerServiceConfig) -> Limits:
@@ -149,4 +157,5 @@ def limits_of(config: TokenizerServiceConfig) -> Limits:
         max_stop_token_ids=config.max_stop_token_ids,
         max_request_bytes=config.max_request_bytes,
         max_images=config.max_images,
+        max_linger_s=config.max_linger_s,
     )

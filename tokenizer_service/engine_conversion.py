@@ -29,6 +29,7 @@ def to_hello(fingerprint: Fingerprint) -> engine_pb2.SessionRequest:
 def from_info(info: engine_pb2.EngineInfo) -> EngineInfo:
     """What the engine said about itself."""
     return EngineInfo(
+        model=info.model,
         architecture=info.architecture,
         dtype=info.dtype,
         quantization=info.quantization,

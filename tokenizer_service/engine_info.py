@@ -1,6 +1,6 @@
 """What an engine says about itself, and what it is asked to run; free of protobuf."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tokenizer_service.pixels import Pixels
 from tokenizer_service.request import Sampling
@@ -11,6 +11,7 @@ class EngineInfo:
     """The model that an engine serves.
 
     Attributes:
+        model: Its name.
         architecture: The checkpoint's architecture.
         dtype: The type of the weights.
         quantization: The scheme of the weights, or "".
@@ -20,6 +21,7 @@ class EngineInfo:
         has_vision: Whether sequences may carry images.
     """
 
+    model: str
     architecture: str
     dtype: str
     quantization: str
@@ -27,6 +29,10 @@ class EngineInfo:
     vocab_size: int
     epoch: str
     has_vision: bool = False
+
+    def is_same_model(self, other: "EngineInfo") -> bool:
+        """Whether answers of the other may be gone on with here, as far as names and sizes tell."""
+        return replace(self, epoch=other.epoch) == other
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,7 @@ class SequenceSpec:
 
     token_ids: tuple[int, ...]
     sampling: Sampling
-    seed: int | None
+    seed: int
     max_tokens: int
     min_tokens: int
     stop_token_ids: tuple[int, ...]

@@ -34,12 +34,13 @@ class SequenceStart:
 
 @dataclass(frozen=True, slots=True)
 class Mail:
-    """What came since the last look."""
+    """What came since the last look; with an `error` nothing more comes."""
 
     start: SequenceStart | None
     tokens: list[int]
     logprobs: list[LogprobRow]
     finish_reason: FinishReason | None
+    error: ServiceError | None
 
 
 class EngineSequence:
@@ -48,8 +49,9 @@ class EngineSequence:
     Attributes:
         number: The engine knows the sequence by it.
         on_mail: Called after something arrived.
+        has_started: Whether its start has arrived.
         was_read: Whether anything of it may have reached the client.
-        tokens: Those that arrived; whoever adds some calls `touch` and `on_mail` afterwards.
+        tokens: Those that nobody has taken; whoever adds some calls `touch` and `on_mail` afterwards.
         logprobs: One row for each of them, where asked for.
     """
 
@@ -63,10 +65,12 @@ class EngineSequence:
         """`stop_at` takes the number and how many tokens to keep; `cancel` takes the number."""
         self.number = number
         self.on_mail = on_mail
+        self.has_started = False
         self.was_read = False
         self.tokens: list[int] = []
         self._stop_at = stop_at
         self._cancel = cancel
+        self._taken: list[int] = []
         self._first_token_s: float | None = None
         self._finish_s: float | None = None
         self.logprobs: list[LogprobRow] = []
@@ -74,14 +78,23 @@ class EngineSequence:
         self._finish_reason: FinishReason | None = None
         self._error: ServiceError | None = None
 
+    @property
+    def output(self) -> list[int]:
+        """All tokens that have arrived."""
+        return self._taken + self.tokens
+
     def forget(self) -> None:
-        """Drops what has arrived; the sequence starts again."""
-        self._take_all()
+        """Drops what has arrived and nobody has taken; the sequence starts again."""
+        assert not self.was_read
+        self.tokens, self.logprobs, self._start = [], [], None
+        self.has_started = False
         self._first_token_s = None
 
     def start(self, start: SequenceStart) -> None:
-        """The prompt is computed."""
-        self._start = start
+        """The prompt is computed; only the first time counts."""
+        if not self.has_started:
+            self._start = start
+            self.has_started = True
 
     def touch(self, now_s: float) -> None:
         """Something arrived."""
@@ -99,15 +112,11 @@ class EngineSequence:
         self.on_mail()
 
     def take(self) -> Mail:
-        """Empties the mailbox.
-
-        Raises:
-            ServiceError: The sequence is lost.
-        """
-        if self._error is not None:
-            raise self._error
-        mail = self._take_all()
-        self.was_read = self.was_read or bool(mail.start or mail.tokens or mail.finish_reason)
+        """Empties the mailbox."""
+        mail = Mail(self._start, self.tokens, self.logprobs, self._finish_reason, self._error)
+        self._taken += self.tokens
+        self.tokens, self.logprobs, self._start, self._finish_reason = [], [], None, None
+        self.was_read = self.was_read or self.has_started
         return mail
 
     def decode_s(self, now_s: float) -> float:
@@ -122,8 +131,3 @@ class EngineSequence:
     def cancel(self) -> None:
         """Ends the sequence; does nothing if it has ended."""
         self._cancel(self.number)
-
-    def _take_all(self) -> Mail:
-        mail = Mail(self._start, self.tokens, self.logprobs, self._finish_reason)
-        self.tokens, self.logprobs, self._start, self._finish_reason = [], [], None, None
-        return mail

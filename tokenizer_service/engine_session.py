@@ -1,55 +1,35 @@
-"""The stream to the engine: one for each worker, all sequences on it, reconnecting."""
+"""The sequences that the engine runs for one worker, through all lives of the engine."""
 
 import asyncio
-import contextlib
-import logging
-import random
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import grpc
-
-from tandem.engine.v1 import engine_pb2, engine_pb2_grpc
-from tandem_service.access import Metadata
-from tandem_service.errors import RETRY_DELAY_S, MismatchError, ServiceError, UnavailableError
+from tandem.engine.v1 import engine_pb2
+from tandem_service.errors import RETRY_DELAY_S, ErrorInfo, ServiceError, UnavailableError
 from tandem_service.model_dir import Fingerprint
 from tandem_service.status import from_status
 from tokenizer_service.bell import Bell
 from tokenizer_service.engine_channel import EngineChannels
-from tokenizer_service.engine_conversion import (
-    PROTOCOL_VERSION,
-    deliver,
-    from_info,
-    to_hello,
-    to_spec,
-    to_timeout_ms,
-)
-from tokenizer_service.engine_images import EngineImages, image_sender
+from tokenizer_service.engine_commands import EngineCommands
+from tokenizer_service.engine_connection import EngineConnection
+from tokenizer_service.engine_conversion import deliver
+from tokenizer_service.engine_images import EngineImages
 from tokenizer_service.engine_info import EngineInfo, SequenceSpec
 from tokenizer_service.engine_sequence import EngineSequence
 from tokenizer_service.pixels import Pixels
+from tokenizer_service.submission import Submission
 
-log = logging.getLogger("tandem.tokenizer")
-
-_MIN_BACKOFF_S = 0.1
-_MAX_BACKOFF_S = 5.0
-# Keeps one message of submits at a few hundred kilobytes, so that it does not delay cancels.
-_MAX_IDS_PER_MESSAGE = 65_536
-
-
-@dataclass(frozen=True)
-class _Submission:
-    """What is needed to submit a sequence, again if need be; deadlines are on the loop's clock."""
-
-    spec: engine_pb2.SequenceSpec
-    images: tuple[Pixels, ...]
-    deadline_s: float | None
-    first_token_deadline_s: float | None
+# A request that takes the engine down with it must not do so for ever.
+_MAX_RESUBMISSIONS = 3
 
 
 class EngineSession:
     """Submits sequences and fills their mailboxes.
+
+    When an engine is lost, its sequences wait for the next one and go on there behind the tokens that
+    have arrived: greedy ones and those with a seed, which all have here, draw what they would have
+    drawn. (On a GPU a context computed in one piece may round otherwise than one that grew token by
+    token, so that a later token may differ.)
 
     Attributes:
         info: What the engine last said about itself; None before the first connection.
@@ -66,18 +46,15 @@ class EngineSession:
         """`on_connection` hears of every change; `timeout_s` bounds how long sequences wait for one."""
         self.info: EngineInfo | None = None
         self.is_connected = False
-        self._channels = channels
-        self._address = channels.address
-        self._fingerprint = fingerprint
         self._timeout_s = timeout_s
         self._on_connection = on_connection
         self._last_number = 0
         self._sequences: dict[int, EngineSequence] = {}
-        self._submissions: dict[int, _Submission] = {}
-        self._submits: list[int] = []
-        self._cancels: list[int] = []
-        self._stops: list[engine_pb2.StopAt] = []
-        self._has_commands = asyncio.Event()
+        self._submissions: dict[int, Submission] = {}
+        self._commands = EngineCommands()
+        self._connection = EngineConnection(
+            channels, fingerprint, timeout_s, self._commands, self._resume, self._take, self._lose
+        )
         self._images: EngineImages | None = None
         self._image_tasks: set[asyncio.Task[None]] = set()
         self._bell = Bell()
@@ -97,14 +74,13 @@ class EngineSession:
             UnavailableError: There is no engine.
         """
         if not self.is_connected:
-            raise self._unavailable("the engine is not there")
+            raise _lost("the engine is not there")
         self._last_number = number = (self._last_number + 1) % 2**32
         sequence = EngineSequence(number, on_mail, self._stop_at, self._cancel)
+        submission = Submission(sequence, spec, deadline_s)
         self._sequences[number] = sequence
-        images = tuple(each.pixels for each in spec.images)
-        submission = _Submission(to_spec(spec), images, deadline_s, spec.first_token_deadline_s)
         self._submissions[number] = submission
-        self._submit(number)
+        self._submit(submission)
         return sequence
 
     async def run(self) -> None:
@@ -113,100 +89,7 @@ class EngineSession:
         Raises:
             MismatchError: The engine's model does not belong to the tokenizer.
         """
-        backoff_s = _MIN_BACKOFF_S
-        is_silent = False
-        while True:
-            was_connected, reason = await self._connect()
-            if was_connected:
-                backoff_s, is_silent = _MIN_BACKOFF_S, False
-            if not is_silent:
-                log.warning("engine %s: %s; trying again until it is there", self._address, reason)
-                is_silent = True
-            await asyncio.sleep(backoff_s * random.uniform(0.5, 1.0))
-            backoff_s = min(2 * backoff_s, _MAX_BACKOFF_S)
-
-    async def _connect(self) -> tuple[bool, str]:
-        """One connection from its first word to its end: whether it came to be, and why it ended."""
-        try:
-            metadata, channel = self._channels.metadata(), self._channels.open()
-        except ValueError as error:
-            return False, str(error)
-        try:
-            async with channel:
-                stub = engine_pb2_grpc.EngineStub(channel)
-                call = stub.Session(metadata=metadata)
-                await self._greet(stub, call, metadata)
-                image_timeout_s = max(self._timeout_s, 1.0)
-                self._images = EngineImages(image_sender(stub, image_timeout_s, metadata), image_timeout_s)
-                await self._exchange(call)
-            reason = "the engine ended the session"
-        except grpc.aio.AioRpcError as error:
-            if error.code() == grpc.StatusCode.FAILED_PRECONDITION:
-                raise MismatchError(f"engine {self._address}: {error.details()}") from None
-            reason = f"{error.code().name}: {error.details()}"
-        except (TimeoutError, asyncio.InvalidStateError) as error:
-            reason = f"no answer: {error}"
-        finally:
-            was_connected = self.is_connected
-            self._lose()
-        return was_connected, reason
-
-    async def _greet(self, stub: Any, call: Any, metadata: Metadata) -> None:
-        async with asyncio.timeout(max(self._timeout_s, 1.0)):
-            try:
-                await call.write(to_hello(self._fingerprint))
-            except grpc.aio.AioRpcError:
-                # A write into a stream that was refused fails without the reason; this call fails with it.
-                await stub.GetEngineInfo(engine_pb2.GetEngineInfoRequest(), metadata=metadata)
-                raise
-            frame = await call.read()
-        if frame is grpc.aio.EOF or not frame.HasField("hello"):
-            raise asyncio.InvalidStateError("the first frame is no hello")
-        if frame.hello.protocol_version != PROTOCOL_VERSION:
-            version = frame.hello.protocol_version
-            raise MismatchError(f"engine {self._address}: protocol {version} is not {PROTOCOL_VERSION}")
-        self.info = from_info(frame.hello.info)
-
-    async def _exchange(self, call: Any) -> None:
-        """Writes commands and reads frames until the stream ends."""
-        self._resubmit()
-        writer = asyncio.create_task(self._write_commands(call))
-        try:
-            while (frame := await call.read()) is not grpc.aio.EOF:
-                self._take(frame)
-        finally:
-            writer.cancel()
-            with contextlib.suppress(asyncio.CancelledError, grpc.aio.AioRpcError, asyncio.InvalidStateError):
-                await writer
-
-    async def _write_commands(self, call: Any) -> None:
-        """Everything that waits goes into one message; more gathers while it is written."""
-        while True:
-            await self._has_commands.wait()
-            await call.write(self._next_commands())
-
-    def _next_commands(self) -> engine_pb2.SessionRequest:
-        request = engine_pb2.SessionRequest(cancels=self._cancels, stops=self._stops)
-        self._cancels, self._stops = [], []
-        num_ids = num_taken = 0
-        now_s = asyncio.get_running_loop().time()
-        for number in self._submits:
-            if num_ids > _MAX_IDS_PER_MESSAGE:
-                break
-            num_taken += 1
-            submission = self._submissions.get(number)
-            if submission is not None:
-                submit = request.submits.add(sequence=number, spec=submission.spec)
-                if submission.deadline_s is not None:
-                    submit.spec.timeout_ms = to_timeout_ms(submission.deadline_s - now_s)
-                if submission.first_token_deadline_s is not None:
-                    remaining_s = submission.first_token_deadline_s - now_s
-                    submit.spec.first_token_timeout_ms = to_timeout_ms(remaining_s)
-                num_ids += len(submission.spec.token_ids)
-        del self._submits[:num_taken]
-        if not self._submits:
-            self._has_commands.clear()
-        return request
+        await self._connection.run()
 
     def _take(self, frame: engine_pb2.SessionResponse) -> None:
         kind = frame.WhichOneof("frame")
@@ -215,26 +98,26 @@ class EngineSession:
             for number in frame.step.finished_sequences:
                 self._forget(number)
         elif kind == "rejected":
-            sequence = self._sequences.get(frame.rejected.sequence)
-            self._forget(frame.rejected.sequence)
-            if sequence is not None:
-                sequence.fail(from_status(frame.rejected.status))
+            self._reject(frame.rejected.sequence, from_status(frame.rejected.status))
         elif kind == "need_image":
             self._send_again(frame.need_image.sha256)
 
-    def _submit(self, number: int) -> None:
-        """Submits a sequence as soon as the engine has its images."""
-        images = self._submissions[number].images
-        if not images:
-            self._submits.append(number)
-            self._has_commands.set()
-        else:
-            self._run_with_images(self._submit_after(number, images))
+    def _reject(self, number: int, error: ServiceError) -> None:
+        sequence = self._sequences.get(number)
+        if sequence is not None:
+            self._fail(sequence, _lost(error.message) if sequence.has_started else error)
 
-    async def _submit_after(self, number: int, images: tuple[Pixels, ...]) -> None:
-        if await self._send_images(images, [number]) and number in self._submissions:
-            self._submits.append(number)
-            self._has_commands.set()
+    def _submit(self, submission: Submission) -> None:
+        """Submits a sequence as soon as the engine has its images."""
+        if submission.images:
+            self._run_with_images(self._submit_after_images(submission))
+        else:
+            self._commands.submit(submission)
+
+    async def _submit_after_images(self, submission: Submission) -> None:
+        number = submission.sequence.number
+        if await self._send_images(submission.images, [number]) and number in self._submissions:
+            self._commands.submit(submission)
 
     def _send_again(self, sha256: bytes) -> None:
         """The engine lacks an image for sequences that it has."""
@@ -255,12 +138,9 @@ class EngineSession:
             await self._images.send(images)
         except ServiceError as error:
             for number in numbers:
-                sequence = self._sequences.get(number)
-                if self._forget(number):
-                    self._cancels.append(number)
-                    self._has_commands.set()
-                if sequence is not None:
-                    sequence.fail(error)
+                if number in self._sequences:
+                    self._commands.cancel(number)
+                    self._fail(self._sequences[number], error)
             return False
         return True
 
@@ -271,43 +151,50 @@ class EngineSession:
 
     def _stop_at(self, number: int, num_tokens: int) -> None:
         if self._forget(number):
-            self._stops.append(engine_pb2.StopAt(sequence=number, num_tokens=num_tokens))
-            self._has_commands.set()
+            self._commands.stop_at(number, num_tokens)
 
     def _cancel(self, number: int) -> None:
         if self._forget(number):
-            self._cancels.append(number)
-            self._has_commands.set()
+            self._commands.cancel(number)
+
+    def _fail(self, sequence: EngineSequence, error: ServiceError) -> None:
+        self._forget(sequence.number)
+        sequence.fail(error)
 
     def _forget(self, number: int) -> bool:
         """Frames for this sequence are surplus from now on; whether it ran."""
         self._submissions.pop(number, None)
         return self._sequences.pop(number, None) is not None
 
-    def _resubmit(self) -> None:
+    def _resume(self, info: EngineInfo, images: EngineImages) -> None:
         """The connection is up: what waited for it is submitted."""
         if self._give_up_timer is not None:
             self._give_up_timer.cancel()
-        self._submits, self._cancels, self._stops = [], [], []
-        for number in self._sequences:
-            self._submit(number)
-        self.is_connected = True
-        log.info("engine %s: connected, epoch %s", self._address, self.info.epoch if self.info else "")
+        is_same = self.info is None or info.is_same_model(self.info)
+        self.info, self._images, self.is_connected = info, images, True
+        self._commands.clear()
+        for submission in list(self._submissions.values()):
+            self._resubmit(submission, is_same)
         self._on_connection(True)
 
+    def _resubmit(self, submission: Submission, is_same_model: bool) -> None:
+        sequence = submission.sequence
+        submission.num_losses += 1
+        if submission.num_losses > _MAX_RESUBMISSIONS:
+            reason = f"the engine was lost {submission.num_losses} times while it ran this request"
+            self._fail(sequence, _lost(reason))
+        elif not is_same_model and sequence.was_read:
+            self._fail(sequence, _lost("the engine came back with another model"))
+        else:
+            if not is_same_model:
+                sequence.forget()
+            self._submit(submission)
+
     def _lose(self) -> None:
-        """The connection is down: sequences that have shown nothing wait for the next one."""
-        if not self.is_connected:
-            return
+        """The connection is down: sequences wait for the next one."""
         self.is_connected = False
         self._end_images()
         self._on_connection(False)
-        for number, sequence in list(self._sequences.items()):
-            if sequence.was_read:
-                self._forget(number)
-                sequence.fail(self._unavailable("the engine went away during the answer"))
-            else:
-                sequence.forget()
         loop = asyncio.get_running_loop()
         self._give_up_timer = loop.call_later(self._timeout_s, self._give_up)
 
@@ -318,9 +205,9 @@ class EngineSession:
             task.cancel()
 
     def _give_up(self) -> None:
-        for number, sequence in list(self._sequences.items()):
-            self._forget(number)
-            sequence.fail(self._unavailable(f"the engine was away for {self._timeout_s:g} s"))
+        for sequence in list(self._sequences.values()):
+            self._fail(sequence, _lost(f"the engine was away for {self._timeout_s:g} s"))
 
-    def _unavailable(self, reason: str) -> UnavailableError:
-        return UnavailableError(reason, retry_delay_s=RETRY_DELAY_S)
+
+def _lost(reason: str) -> UnavailableError:
+    return UnavailableError(reason, retry_delay_s=RETRY_DELAY_S, info=ErrorInfo("ENGINE_LOST"))

@@ -3,14 +3,15 @@
 import asyncio
 from collections.abc import Callable
 
+from tandem_service.errors import NotFoundError
 from tokenizer_service.answer import Answer, Prompt
 from tokenizer_service.detokenizer import Detokenizer, decode, detokenizer_for
 from tokenizer_service.engine_info import ImageSpan, SequenceSpec
 from tokenizer_service.generation import Generation
 from tokenizer_service.model import Model
-from tokenizer_service.request import Chat, Request
+from tokenizer_service.request import Chat, Request, Sampling
 from tokenizer_service.sampling_defaults import resolve
-from tokenizer_service.seeds import answer_seed
+from tokenizer_service.seeds import answer_seed, request_seed
 from tokenizer_service.stop import StopAutomaton, StopMatcher
 from tokenizer_service.validation import check_lengths, check_request
 
@@ -28,7 +29,8 @@ async def start(
 
     Raises:
         InvalidRequestError: Fields are wrong.
-        NotFoundError: An image is named by a hash that is not known.
+        NotFoundError: An image is named by a hash that is not known; or the client has tokens of an
+            answer that is not here and cannot be drawn again.
         UnsupportedError: A set field is not served.
         UnavailableError: There is no engine.
     """
@@ -36,6 +38,8 @@ async def start(
     info = model.info
     check_request(request, model.name, model.limits, info, has_vision=model.has_vision)
     assert request.input is not None
+    sampling = resolve(request.sampling, model.defaults)
+    _refuse_unrepeatable(request, sampling)
     prompt = await model.encode(request.input)
     starts: tuple[int, ...] = ()
     if model.vision is not None:
@@ -47,9 +51,10 @@ async def start(
     max_tokens = check_lengths(request.input, len(prompt.token_ids), request.stop, info.context_length)
     images = await model.vision.spans(request, starts) if model.vision is not None else ()
     automaton = StopAutomaton(request.stop.strings) if request.stop.strings else None
+    seed = request_seed(request.sampling.seed)
     answers = []
     for index in range(request.n):
-        spec = _spec(request, model, prompt, images, max_tokens, index, received_s)
+        spec = _spec(request, sampling, answer_seed(seed, index), prompt, images, max_tokens, received_s)
         answer = Answer(
             index,
             prompt,
@@ -59,25 +64,36 @@ async def start(
             _detokenizer(request, model, prompt),
             _matcher(request, automaton),
             model.session.submit(spec, deadline_s, on_mail),
+            # Somebody may come back for an answer that has a name.
+            is_kept=request.request_id is not None,
         )
         answers.append(answer)
     return Generation(answers)
 
 
+def _refuse_unrepeatable(request: Request, sampling: Sampling) -> None:
+    """Without a seed the rest of a new draw would not belong to the tokens that the client has."""
+    if request.resume.after_tokens and request.sampling.seed is None and sampling.temperature > 0:
+        raise NotFoundError(
+            f"request_id: {request.request_id!r} is not running here, and without a seed its answer "
+            f"cannot be drawn again for resume.after_tokens={request.resume.after_tokens}"
+        )
+
+
 def _spec(
     request: Request,
-    model: Model,
+    sampling: Sampling,
+    seed: int,
     prompt: Prompt,
     images: tuple[ImageSpan, ...],
     max_tokens: int,
-    index: int,
     received_s: float,
 ) -> SequenceSpec:
     first_token_timeout_s = request.first_token_timeout_s
     return SequenceSpec(
         token_ids=prompt.token_ids,
-        sampling=resolve(request.sampling, model.defaults),
-        seed=answer_seed(request.sampling.seed, index),
+        sampling=sampling,
+        seed=seed,
         max_tokens=max_tokens,
         min_tokens=request.stop.min_tokens,
         stop_token_ids=request.stop.token_ids,

@@ -16,9 +16,9 @@ from tandem_service.errors import (
 from tandem_service.interceptor import failure_of
 from tokenizer_service import metering
 from tokenizer_service.events import Event
-from tokenizer_service.model import Model
+from tokenizer_service.reader import Reader
 from tokenizer_service.request import Request
-from tokenizer_service.running_request import RunningRequest
+from tokenizer_service.request_registry import RequestRegistry
 from tokenizer_service.slots import Slots
 
 Write = Callable[[str, Event | ServiceError], Awaitable[None]]
@@ -28,35 +28,52 @@ class ManyStream:
     """The running requests of one GenerateMany call."""
 
     def __init__(
-        self, model: Model, all_slots: Slots, capacity: int, deadline_s: float | None, write: Write
+        self,
+        registry: RequestRegistry,
+        all_slots: Slots,
+        capacity: int,
+        deadline_s: float | None,
+        write: Write,
     ) -> None:
-        """`all_slots` bounds the worker, `capacity` this stream; the deadline is on the loop's clock."""
-        self._model = model
+        """An open stream.
+
+        Args:
+            registry: Where requests run.
+            all_slots: Bounds the worker.
+            capacity: Bounds this stream.
+            deadline_s: When the call ends, on the loop's clock.
+            write: Sends an event, or the failure that ends a request, by its id.
+        """
+        self._registry = registry
         self._all_slots = all_slots
         self._capacity = capacity
         self._deadline_s = deadline_s
         self._write = write
         self._is_ending = False
         self._may_write = asyncio.Lock()
-        self._running: dict[str, RunningRequest] = {}
+        self._readers: dict[str, Reader] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self, request: Request) -> None:
-        """Starts a request; what is wrong with it becomes its failure."""
+        """Starts a request, or attaches to it; what is wrong with it becomes its failure.
+
+        An id is in use once on a stream: two readers' events could not be told apart.
+        """
         request_id = request.request_id or ""
         failure = self._refusal(request_id)
         if failure is not None:
             await self._send(request_id, failure)
             return
-        running = self._running[request_id] = RunningRequest(self._model, self._deadline_s)
-        task = asyncio.create_task(self._serve(running, request, request_id))
+        reader = Reader(self._registry, request, self._deadline_s)
+        self._readers[request_id] = reader
+        task = asyncio.create_task(self._serve(reader, request_id))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     def cancel(self, request_id: str) -> None:
-        """Cancels a request; one that has ended is left alone."""
-        if request_id in self._running:
-            self._running[request_id].cancel()
+        """Cancels a request of this stream, also one with linger; one that has ended is left alone."""
+        if request_id in self._readers:
+            self._readers[request_id].cancel()
 
     async def drain(self) -> None:
         """Waits until all requests have ended, and refuses more."""
@@ -65,38 +82,38 @@ class ManyStream:
             await asyncio.wait(self._tasks)
 
     def close(self) -> None:
-        """Cancels all requests, without a word."""
+        """Leaves all requests, without a word."""
         for task in self._tasks:
             task.cancel()
 
     def _refusal(self, request_id: str) -> ServiceError | None:
         if not request_id:
             return invalid(Violation("request_id", "is empty; requests of GenerateMany need one"))
-        if request_id in self._running:
+        if request_id in self._readers:
             return DuplicateRequestError(f"request_id: {request_id!r} is running on this stream")
         if self._is_ending:
             return UnavailableError("this worker is shutting down", retry_delay_s=RETRY_DELAY_S)
-        if len(self._running) >= self._capacity:
+        if len(self._readers) >= self._capacity:
             bound = f"max_requests_per_stream={self._capacity}"
-            message = f"this stream runs {len(self._running)} requests, at most {bound}"
+            message = f"this stream runs {len(self._readers)} requests, at most {bound}"
             return OverloadedError(message, retry_delay_s=RETRY_DELAY_S)
         return None
 
-    async def _serve(self, running: RunningRequest, request: Request, request_id: str) -> None:
+    async def _serve(self, reader: Reader, request_id: str) -> None:
         try:
-            failure = await failure_of(self._run(running, request, request_id), "GenerateMany")
+            failure = await failure_of(self._run(reader, request_id), "GenerateMany")
         finally:
-            del self._running[request_id]
+            del self._readers[request_id]
         if failure is not None:
             await self._send(request_id, failure)
 
-    async def _run(self, running: RunningRequest, request: Request, request_id: str) -> None:
+    async def _run(self, reader: Reader, request_id: str) -> None:
         async def write(event: Event) -> None:
             metering.count(event)
             await self._write(request_id, event)
 
         with counted_request(), self._all_slots.taken():
-            await running.run(request, write, self._may_write)
+            await reader.run(write, self._may_write)
 
     async def _send(self, request_id: str, failure: ServiceError) -> None:
         async with self._may_write:

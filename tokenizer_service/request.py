@@ -113,6 +113,19 @@ class Origin:
 
 
 @dataclass(frozen=True)
+class Resume:
+    """How a request outlives its calls.
+
+    Attributes:
+        after_tokens: How many tokens of each answer the client has.
+        linger_s: How long the request runs on, and its answers are kept, while nobody reads them.
+    """
+
+    after_tokens: int = 0
+    linger_s: float = 0.0
+
+
+@dataclass(frozen=True)
 class Request:
     """A request as it was sent.
 
@@ -128,6 +141,9 @@ class Request:
         priority: Higher runs first.
         first_token_timeout_s: Seconds within which the first token must be there, or None.
         origin: Where it comes from.
+        resume: How it outlives its calls.
+        body_sha256: Tells the fields other than `resume` from those of another request with this
+            request_id; empty without one.
         unserved: Names of set fields that this service does not serve.
     """
 
@@ -142,6 +158,8 @@ class Request:
     priority: int = 0
     first_token_timeout_s: float | None = None
     origin: Origin = Origin()
+    resume: Resume = Resume()
+    body_sha256: bytes = b""
     unserved: tuple[str, ...] = ()
 
     @property

@@ -1,5 +1,6 @@
 """Protobuf of the public contract to plain requests."""
 
+import hashlib
 from typing import Any
 
 from google.protobuf.json_format import MessageToDict
@@ -15,11 +16,12 @@ from tokenizer_service.request import (
     Origin,
     Output,
     Request,
+    Resume,
     SamplingFields,
     Stop,
 )
 
-_UNSERVED = ("response_format", "adapter", "resume")
+_UNSERVED = ("response_format", "adapter")
 _UNKNOWN = Origin()
 _SCALAR_SAMPLING = (
     "temperature",
@@ -47,6 +49,8 @@ def from_request(message: inference_pb2.GenerateRequest, origin: Origin = _UNKNO
         priority=message.priority,
         first_token_timeout_s=_first_token_timeout_s(message),
         origin=origin,
+        resume=Resume(message.resume.after_tokens, message.resume.linger.ToNanoseconds() / 1e9),
+        body_sha256=_body_sha256(message) if message.request_id else b"",
         unserved=tuple(name for name in _UNSERVED if message.HasField(name)),
     )
 
@@ -66,6 +70,13 @@ def from_input(message: inference_pb2.GenerateRequest | inference_pb2.TokenizeRe
 def _first_token_timeout_s(message: inference_pb2.GenerateRequest) -> float | None:
     timeout = message.first_token_timeout
     return timeout.seconds + timeout.nanos / 1e9 if message.HasField("first_token_timeout") else None
+
+
+def _body_sha256(message: inference_pb2.GenerateRequest) -> bytes:
+    body = inference_pb2.GenerateRequest()
+    body.CopyFrom(message)
+    body.ClearField("resume")
+    return hashlib.sha256(body.SerializeToString(deterministic=True)).digest()
 
 
 def _optional(message: Message, name: str) -> Any:

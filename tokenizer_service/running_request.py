@@ -1,56 +1,129 @@
-"""One request from its start to its last event."""
+"""One request from its start until nobody wants it any more."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import Callable, Iterator
 
-from tandem_service.errors import RequestCancelledError
+from tandem_service.errors import RequestCancelledError, ServiceError
 from tokenizer_service import intake
-from tokenizer_service.events import Event
+from tokenizer_service.generation import Generation
 from tokenizer_service.model import Model
 from tokenizer_service.request import Request
 
 
 class RunningRequest:
-    """Writes a request's events as fast as its client reads them."""
+    """Runs a request for any number of readers, and lingers without one for as long as they asked.
 
-    def __init__(self, model: Model, deadline_s: float | None) -> None:
-        """`deadline_s` is on the loop's clock."""
-        self._model = model
-        self._deadline_s = deadline_s
-        self._has_mail = asyncio.Event()
-        self._is_cancelled = False
+    Attributes:
+        body_sha256: Tells its body from others.
+        failure: Why it ended for all readers, or None.
+    """
 
-    async def run(
-        self, request: Request, write: Callable[[Event], Awaitable[None]], may_write: asyncio.Lock
+    def __init__(
+        self,
+        request: Request,
+        model: Model,
+        deadline_s: float | None,
+        on_end: Callable[[], None] = lambda: None,
     ) -> None:
-        """Runs the request.
+        """Starts the request.
 
         Args:
             request: As it was sent.
-            write: Sends one event; waits while the client is slow.
-            may_write: Guards the stream that other requests write to as well. What arrives while it is
-                waited for is merged into the next events.
+            model: What answers it.
+            deadline_s: When nobody wants the answer any more, on the loop's clock.
+            on_end: Called once, when nobody can read it any more.
+        """
+        self.body_sha256 = request.body_sha256
+        self.failure: ServiceError | None = None
+        self._on_end = on_end
+        self._readers: set[asyncio.Event] = set()
+        self._linger_s = 0.0
+        self._lingering: asyncio.TimerHandle | None = None
+        self._is_over = False
+        self._generation: Generation | None = None
+        # A task of its own, which outlives the reader that came first.
+        self._starting = asyncio.create_task(self._start(request, model, deadline_s))
+
+    def linger(self, linger_s: float) -> None:
+        """Asks the request to stay for some seconds without a reader; the longest time counts."""
+        self._linger_s = max(self._linger_s, linger_s)
+
+    @contextlib.contextmanager
+    def read_by(self, has_mail: asyncio.Event) -> Iterator[None]:
+        """Counts a reader, who is woken by `has_mail` when there may be something new."""
+        if self._lingering is not None:
+            self._lingering.cancel()
+        self._readers.add(has_mail)
+        try:
+            yield
+        finally:
+            self._readers.remove(has_mail)
+            if not self._readers:
+                self._be_alone()
+
+    async def generation(self) -> Generation:
+        """Its answers, once it has been submitted.
 
         Raises:
-            ServiceError: The request failed, or was cancelled.
+            ServiceError: It could not be.
         """
-        generation = await intake.start(request, self._model, self._deadline_s, self._has_mail.set)
+        await asyncio.shield(self._starting)
+        if self._generation is None:
+            assert self.failure is not None
+            raise self.failure
+        return self._generation
+
+    def advance(self) -> None:
+        """Takes in what has arrived."""
+        if self._generation is None or self._is_over:
+            return
         try:
-            while not generation.is_finished:
-                await self._has_mail.wait()
-                async with may_write:
-                    self._has_mail.clear()
-                    self._raise_if_cancelled()
-                    for event in generation.drain():
-                        await write(event)
-        finally:
-            generation.close()
+            self._generation.advance()
+        except ServiceError as error:
+            self._end(error)
 
     def cancel(self) -> None:
-        """Ends the request between two writes: one that is under way must not be torn."""
-        self._is_cancelled = True
-        self._has_mail.set()
+        """Ends the request for all its readers, also one that would linger."""
+        self._end(RequestCancelledError("the client cancelled the request"))
 
-    def _raise_if_cancelled(self) -> None:
-        if self._is_cancelled:
-            raise RequestCancelledError("the client cancelled the request")
+    def close(self) -> None:
+        """Ends a request that has no reader."""
+        self._starting.cancel()
+        self._end(None)
+
+    async def _start(self, request: Request, model: Model, deadline_s: float | None) -> None:
+        try:
+            self._generation = await intake.start(request, model, deadline_s, self._on_mail)
+        except ServiceError as error:
+            self._end(error)
+        else:
+            if self._is_over:
+                self._generation.close()
+
+    def _on_mail(self) -> None:
+        for has_mail in self._readers:
+            has_mail.set()
+        if not self._readers:
+            # Stop strings are to be found also while nobody reads.
+            asyncio.get_running_loop().call_soon(self.advance)
+
+    def _be_alone(self) -> None:
+        """The last reader has left."""
+        if self._is_over:
+            return
+        if self._linger_s > 0:
+            self._lingering = asyncio.get_running_loop().call_later(self._linger_s, self.close)
+        else:
+            self.close()
+
+    def _end(self, failure: ServiceError | None) -> None:
+        if self._is_over:
+            return
+        self._is_over = True
+        self.failure = failure
+        if self._generation is not None:
+            self._generation.close()
+        self._on_end()
+        for has_mail in self._readers:
+            has_mail.set()

@@ -16,10 +16,11 @@ from tokenizer_service.detokenizer import decode
 from tokenizer_service.events import Event
 from tokenizer_service.many_stream import ManyStream
 from tokenizer_service.model import Model
+from tokenizer_service.reader import Reader
 from tokenizer_service.request import Chat, Origin, input_field
 from tokenizer_service.request_conversion import from_input, from_request
+from tokenizer_service.request_registry import RequestRegistry
 from tokenizer_service.response_conversion import to_many_response, to_model, to_response
-from tokenizer_service.running_request import RunningRequest
 from tokenizer_service.slots import Slots
 from tokenizer_service.validation import chat_violations, model_violations, token_id_violations
 
@@ -34,9 +35,12 @@ class InferenceServicer(inference_pb2_grpc.InferenceServicer):
     interrupted where they wait, and so end the engine's work at once.
     """
 
-    def __init__(self, model: Model, max_requests: int, max_requests_per_stream: int) -> None:
-        """`max_requests` bounds all calls together."""
+    def __init__(
+        self, model: Model, max_requests: int, max_requests_per_stream: int, max_lingering: int
+    ) -> None:
+        """`max_requests` bounds all calls together, `max_lingering` the requests with linger."""
         self._model = model
+        self._registry = RequestRegistry(model, max_lingering)
         self._slots = Slots(max_requests)
         self._max_requests_per_stream = max_requests_per_stream
         self._is_draining = asyncio.Event()
@@ -44,6 +48,10 @@ class InferenceServicer(inference_pb2_grpc.InferenceServicer):
     def drain(self) -> None:
         """Lets streams take no more requests, and end with those that run."""
         self._is_draining.set()
+
+    def close(self) -> None:
+        """Ends what lingers, when all calls have ended."""
+        self._registry.close()
 
     async def Generate(  # type: ignore[override]  # noqa: N802
         self, request: inference_pb2.GenerateRequest, context: Context
@@ -56,8 +64,9 @@ class InferenceServicer(inference_pb2_grpc.InferenceServicer):
             metering.count(event)
             await context.write(to_response(request_id, event))
 
+        reader = Reader(self._registry, plain, _deadline_s(context))
         with counted_request(), self._slots.taken():
-            await RunningRequest(self._model, _deadline_s(context)).run(plain, write, asyncio.Lock())
+            await reader.run(write, asyncio.Lock())
 
     async def GenerateMany(  # type: ignore[override]  # noqa: N802
         self, requests: AsyncIterator[inference_pb2.GenerateManyRequest], context: Context
@@ -67,8 +76,8 @@ class InferenceServicer(inference_pb2_grpc.InferenceServicer):
         async def write(request_id: str, event: Event | ServiceError) -> None:
             await context.write(to_many_response(request_id, event))
 
-        capacity = self._max_requests_per_stream
-        stream = ManyStream(self._model, self._slots, capacity, _deadline_s(context), write)
+        capacity, deadline_s = self._max_requests_per_stream, _deadline_s(context)
+        stream = ManyStream(self._registry, self._slots, capacity, deadline_s, write)
         reading = asyncio.create_task(_read_commands(requests, stream, client_of(context)))
         draining = asyncio.create_task(self._is_draining.wait())
         try:

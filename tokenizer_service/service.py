@@ -48,7 +48,9 @@ async def serve(
     """
     changes: asyncio.Queue[bool] = asyncio.Queue()
     model = load_model(config, changes.put_nowait)
-    servicer = InferenceServicer(model, config.max_requests, config.max_requests_per_stream)
+    servicer = InferenceServicer(
+        model, config.max_requests, config.max_requests_per_stream, config.max_lingering
+    )
 
     def register(server: grpc.aio.Server) -> None:
         add_InferenceServicer_to_server(servicer, server)
@@ -61,6 +63,7 @@ async def serve(
             await _serve_until(until, session, _follow(changes, server.health))
             await server.life.end(config.lame_duck_s, config.grace_s, servicer.drain)
     finally:
+        servicer.close()
         session.cancel()
 
 

@@ -6,7 +6,17 @@ from collections.abc import Iterator, Sequence
 from tandem_service.errors import Violation, invalid, unsupported
 from tokenizer_service.config import Limits
 from tokenizer_service.engine_info import EngineInfo
-from tokenizer_service.request import Chat, Image, Input, Output, Request, SamplingFields, Stop, input_field
+from tokenizer_service.request import (
+    Chat,
+    Image,
+    Input,
+    Output,
+    Request,
+    Resume,
+    SamplingFields,
+    Stop,
+    input_field,
+)
 
 _SHA256_BYTES = 32
 _MIN_FIRST_TOKEN_TIMEOUT_S, _MAX_FIRST_TOKEN_TIMEOUT_S = 0.001, 86_400
@@ -32,6 +42,7 @@ def check_request(
         *_between("n", request.n, 1, limits.max_n),
         *_between("priority", request.priority, -100, 100),
         *_first_token_timeout(request.first_token_timeout_s),
+        *resume_violations(request, limits),
     ]
     if violations:
         raise invalid(*violations)
@@ -88,6 +99,13 @@ def token_id_violations(field: str, ids: Sequence[int], vocab_size: int) -> Iter
         if token >= vocab_size:
             yield Violation(f"{field}[{i}]", f"{token} is not below the vocabulary size {vocab_size}")
             return
+
+
+def resume_violations(request: Request, limits: Limits) -> Iterator[Violation]:
+    """What is wrong with how a request outlives its calls, also where it attaches to a running one."""
+    yield from _between("resume.linger", request.resume.linger_s, 0, limits.max_linger_s)
+    if request.request_id is None and request.resume != Resume():
+        yield Violation("request_id", "is not set; resume needs one")
 
 
 def sampling_violations(

@@ -11,6 +11,7 @@ from tokenizer_service.events import Delta, Finished, FinishReason, Started
 from tokenizer_service.request import Output, Stop
 from tokenizer_service.stop import StopAutomaton, StopMatcher
 from tokenizer_service.token_table import build_token_table
+from tokenizer_service.transcript import Place
 
 TABLE = build_token_table(byte_level())
 START = SequenceStart(cached_tokens=1, queue_us=10, prefill_us=20, prompt_logprobs=[])
@@ -36,7 +37,9 @@ class Harness:
             detokenizer_for(TABLE, special_tokens=False),
             matcher,
             self.sequence,
+            is_kept=False,
         )
+        self.place = Place(0)
 
     def mail(self, tokens=(), start=None, reason=None):
         self.sequence.tokens += tokens
@@ -44,7 +47,8 @@ class Harness:
             self.sequence.start(start)
         if reason:
             self.sequence.finish(reason, now_s=0.0)
-        return self.answer.advance()
+        self.answer.advance()
+        return self.answer.transcript.read(self.place)
 
 
 def ids(text):

@@ -73,7 +73,8 @@ PROTOBUF_FILES = {
     "engine_service": {"server.py", "conversion.py", "image_conversion.py"},
     "tokenizer_service": {
         "server.py", "service.py", "many_stream.py", "engine_session.py", "engine_conversion.py",
-        "request_conversion.py", "response_conversion.py",
+        "engine_commands.py", "engine_connection.py", "submission.py", "request_conversion.py",
+        "response_conversion.py",
     },
     "tandem_service": {"status.py", "wire.py", "interceptor.py", "health.py"},
 }  # fmt: skip

@@ -12,7 +12,7 @@ from tokenizer_service.engine_info import SequenceSpec
 from tokenizer_service.request import Chat, Image, Request, Sampling, SamplingFields
 from tokenizer_service.request_conversion import from_request
 from tokenizer_service.sampling_defaults import load_defaults, resolve
-from tokenizer_service.seeds import answer_seed
+from tokenizer_service.seeds import answer_seed, request_seed
 
 
 def test_an_empty_message_is_a_request_without_anything():
@@ -89,7 +89,8 @@ def test_timeouts_fit_the_wire(seconds, ms):
 
 
 def test_seeds_are_the_requests_own_first_and_splitmix64_then():
-    assert answer_seed(None, 3) is None
+    assert request_seed(5) == 5
+    assert len({request_seed(None) for _ in range(8)}) == 8
     assert answer_seed(1234567, 0) == 1234567
     # The published first outputs of SplitMix64 from this state.
     assert [answer_seed(1234567, i) for i in (1, 2, 3)] == [
