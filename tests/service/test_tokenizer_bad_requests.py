@@ -166,7 +166,19 @@ CASES = {
         "first_token_timeout",
         "9.22337e+18 s is not in",
     ),
-    "resume": ({"resume": {"after_tokens": 1}}, UNSERVED, "resume", "does not serve"),
+    "resume-nameless": ({"resume": {"after_tokens": 1}}, INVALID, "request_id", "resume needs one"),
+    "linger-negative": (
+        {"request_id": "a", "resume": {"linger": {"seconds": -1}}},
+        INVALID,
+        "resume.linger",
+        "-1 is not in",
+    ),
+    "linger-too-long": (
+        {"request_id": "a", "resume": {"linger": {"seconds": 301}}},
+        INVALID,
+        "resume.linger",
+        "[0, 300.0]",
+    ),
 }
 TEMPLATE = (
     "{% for message in messages %}{% if message.role == 'tool' %}{{ raise_exception('no tools here') }}"

@@ -7,10 +7,17 @@ import pytest
 
 from support.scripted_engine import LENGTH, running_engine
 from support.small_tokenizers import byte_level, write_model_dir
-from support.tokenizer_fixture import encode, events_of, failure_of_call, generate_request, serving
+from support.tokenizer_fixture import (
+    encode,
+    events_of,
+    failure_of_call,
+    failure_of_error,
+    generate_request,
+    serving,
+)
 from tandem.engine.v1 import engine_pb2
 from tandem.v1 import common_pb2, inference_pb2
-from tandem_service.errors import OverloadedError
+from tandem_service.errors import ErrorInfo, OverloadedError
 from tandem_service.status import to_status
 
 
@@ -59,37 +66,115 @@ def test_the_engine_learns_whose_request_it_is_and_when_its_first_token_must_be_
     assert not unnamed.HasField("first_token_timeout_ms")
 
 
-def test_an_engine_that_comes_back_gets_what_had_shown_nothing(model_dir):
+class TwoLives:
+    """A script that answers LOST of the words in its first life, and the rest, or all, in its second.
+
+    Attributes:
+        specs: What was asked in each life, by sequence.
+    """
+
+    LOST = "the quick"
+    WORDS = "the quick brown fox"
+
+    def __init__(self):
+        self.specs = [{}]
+
+    async def __call__(self, link, submit):
+        self.specs[-1][submit.sequence] = submit.spec
+        tokens = encode(self.WORDS)
+        if len(self.specs) > 1:
+            rest = tokens[len(submit.spec.output_token_ids) :]
+            await link.step(submit.sequence, rest, starts=True, finish=LENGTH)
+        elif submit.sequence == 1:
+            await link.step(submit.sequence, encode(self.LOST), starts=True)
+
+
+async def lose_and_revive(found, script, read_first, model="scripted", **fields):
+    """Two requests, of which the first has shown something; the engine ends and comes back.
+
+    Returns the first one's first events, and both outcomes.
+    """
+    async with running_engine(found.engine, found.engine_address):
+        await found.until_health(1)
+        shown = found.stub.Generate(generate_request(**fields))
+        first = [await anext(aiter(shown)) for _ in range(read_first)]
+        hidden = found.stub.Generate(generate_request())
+        link = found.engine.links[0]
+        await link.until(lambda: sum(len(each.submits) for each in link.commands) == 2)
+    await found.until_health(2)
+    refused = await failure_of_call(found.stub.Generate(generate_request()))
+    script.specs.append({})
+    found.engine.model = model
+    async with running_engine(found.engine, found.engine_address):
+        outcomes = [await outcome_of_call(call) for call in (shown, hidden)]
+    return first, refused, *outcomes
+
+
+async def outcome_of_call(call):
+    try:
+        return await events_of(call)
+    except grpc.aio.AioRpcError as error:
+        return failure_of_error(error)
+
+
+def test_an_engine_that_comes_back_goes_on_behind_what_arrived(model_dir):
+    script = TwoLives()
+
     async def main():
-        revived = False
-
-        async def script(link, submit):
-            if revived:
-                await dog(link, submit)
-            elif submit.sequence == 1:
-                await link.step(submit.sequence, encode("lost"), starts=True)
-
         async with serving(model_dir, script, with_engine=False) as found:
-            async with running_engine(found.engine, found.engine_address):
-                await found.until_health(1)
-                shown = found.stub.Generate(generate_request())
-                assert (await anext(aiter(shown))).HasField("started")
-                hidden = found.stub.Generate(generate_request())
-                link = found.engine.links[0]
-                await link.until(lambda: sum(len(each.submits) for each in link.commands) == 2)
-            lost = await failure_of_call(shown)
-            await found.until_health(2)
-            refused = await failure_of_call(found.stub.Generate(generate_request()))
-            revived = True
-            async with running_engine(found.engine, found.engine_address):
-                events = await events_of(hidden)
-            return lost, refused, events
+            output = {"prompt_logprobs": 0, "token_ids": True}
+            return await lose_and_revive(found, script, 2, request_id="mine", output=output)
 
-    lost, refused, events = asyncio.run(main())
-    for code, error in (lost, refused):
-        assert code == grpc.StatusCode.UNAVAILABLE
-        assert error.retry_delay_s
-    assert text_of(events) == "dog"
+    first, refused, shown, hidden = asyncio.run(main())
+    assert [event.WhichOneof("event") for event in first + shown] == ["started", "delta", "delta", "finished"]
+    assert text_of(first) == TwoLives.LOST
+    assert text_of(first + shown) == TwoLives.WORDS
+    assert [i for event in first + shown for i in event.delta.token_ids] == encode(TwoLives.WORDS)
+    assert shown[-1].finished.usage.completion_tokens == len(encode(TwoLives.WORDS))
+    before, after = (life[1] for life in script.specs)
+    assert (before.HasField("prompt_logprobs"), after.HasField("prompt_logprobs")) == (True, False)
+    assert list(after.output_token_ids) == encode(TwoLives.LOST)
+    assert after.sampling.seed == before.sampling.seed
+    assert text_of(hidden) == TwoLives.WORDS
+    assert not script.specs[1][2].output_token_ids
+    code, error = refused
+    assert code == grpc.StatusCode.UNAVAILABLE
+    assert error.info.reason == "ENGINE_LOST"
+
+
+def test_another_model_does_not_go_on_with_what_was_shown(model_dir):
+    script = TwoLives()
+
+    async def main():
+        async with serving(model_dir, script, with_engine=False) as found:
+            return await lose_and_revive(found, script, 2, model="another", request_id="mine")
+
+    _, _, (code, error), hidden = asyncio.run(main())
+    assert code == grpc.StatusCode.UNAVAILABLE
+    assert "another model" in error.message
+    assert error.retry_delay_s
+    num_tokens = str(len(encode(TwoLives.LOST)))
+    assert error.info == ErrorInfo("ENGINE_LOST", {"request_id": "mine", "num_tokens": num_tokens})
+    assert text_of(hidden) == TwoLives.WORDS
+
+
+def test_a_request_that_takes_every_engine_down_is_given_up(model_dir):
+    submitted = []
+
+    async def script(link, submit):
+        submitted.append(list(submit.spec.output_token_ids))
+        await link.step(submit.sequence, encode("dog")[:1], starts=True)
+        raise ConnectionError("this engine dies")
+
+    async def main():
+        async with serving(model_dir, script) as found:
+            return await failure_of_call(found.stub.Generate(generate_request()))
+
+    code, error = asyncio.run(main())
+    assert code == grpc.StatusCode.UNAVAILABLE
+    assert "lost 4 times" in error.message
+    assert error.info.metadata["num_tokens"] == "4"
+    assert [len(each) for each in submitted] == [0, 1, 2, 3]
 
 
 def test_what_waits_for_a_lost_engine_gives_up_in_time(model_dir):

@@ -248,7 +248,6 @@ def test_one_token_fewer_than_too_long_is_answered(client):
     [
         pytest.param({"response_format": {"regex": "a+"}}, id="response_format"),
         pytest.param({"adapter": "poet"}, id="adapter"),
-        pytest.param({"resume": {"after_tokens": 3}}, id="resume"),
     ],
 )
 def test_what_later_versions_will_do_is_unimplemented_by_name(services, fields):

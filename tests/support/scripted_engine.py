@@ -77,12 +77,14 @@ class ScriptedEngine(engine_pb2_grpc.EngineServicer):
         images: The images that were put.
         image_failures: With what the next puts fail.
         has_vision: Whether the engine says that it takes images.
+        model: The name of what it says that it runs.
         refusal: Why sessions are refused with FAILED_PRECONDITION, or None.
     """
 
     def __init__(self, script: Script, vocab_size: int) -> None:
         self.script = script
         self.links: list[EngineLink] = []
+        self.model = "scripted"
         self.refusal: str | None = None
         self.hellos: list[engine_pb2.ClientHello] = []
         self.images: list[engine_pb2.PutImageRequest] = []
@@ -127,7 +129,7 @@ class ScriptedEngine(engine_pb2_grpc.EngineServicer):
 
     def _hello(self) -> engine_pb2.ServerHello:
         info = engine_pb2.EngineInfo(
-            model="scripted",
+            model=self.model,
             architecture="LlamaForCausalLM",
             dtype="float32",
             context_length=CONTEXT_LENGTH,

@@ -101,9 +101,14 @@ async def failure_of_call(call: Any) -> tuple[grpc.StatusCode, ServiceError]:
     try:
         await (events_of(call) if hasattr(call, "__aiter__") else call)
     except grpc.aio.AioRpcError as error:
-        trailer = dict(error.trailing_metadata() or ()).get(DETAILS_TRAILER, b"")
-        return error.code(), from_status(_status(trailer))
+        return failure_of_error(error)
     raise AssertionError("the call did not fail")
+
+
+def failure_of_error(error: grpc.aio.AioRpcError) -> tuple[grpc.StatusCode, ServiceError]:
+    """The status of a failed call, and the error in its details."""
+    trailer = dict(error.trailing_metadata() or ()).get(DETAILS_TRAILER, b"")
+    return error.code(), from_status(_status(trailer))
 
 
 def generate_request(prompt: str = "the quick fox", **fields: Any) -> inference_pb2.GenerateRequest:
