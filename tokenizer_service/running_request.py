@@ -114,6 +114,7 @@ class RunningRequest:
             return
         if self._linger_s > 0:
             self._lingering = asyncio.get_running_loop().call_later(self._linger_s, self.close)
+            self._on_mail()  # what that reader was woken for and did not take
         else:
             self.close()
 
