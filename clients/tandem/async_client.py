@@ -14,6 +14,7 @@ from tandem.credentials import tls_credentials, token_metadata
 from tandem.model import Model, Tokens
 from tandem.request import ChatOptions, MessageLike, Options, Request, TemplateOptions
 from tandem.result import Completion
+from tandem.resumption import resumable
 from tandem.retry import Deadline, Default, RetryPolicy, Timeout
 from tandem.v1 import inference_pb2
 from tandem.v1.inference_pb2_grpc import InferenceStub
@@ -202,11 +203,15 @@ class AsyncClient:
         return InferenceStub(self._channel)
 
     def _start(self, request: Request, timeout: Timeout) -> AsyncStream:
+        if request.linger is not None:
+            request = resumable(request)
         message = encode.generate_request(request)
         timeout_s = self._generate_timeout if isinstance(timeout, Default) else timeout
         stub = self._stub()
 
-        def start(remaining_s: float | None) -> Any:
+        def start(remaining_s: float | None, after_tokens: int) -> Any:
+            if after_tokens:
+                message.resume.after_tokens = after_tokens
             return stub.Generate(message, timeout=remaining_s, metadata=self._metadata)
 
         return AsyncStream(request, start, timeout_s, self._policy)

@@ -12,6 +12,7 @@ from tandem.collect import Collector
 from tandem.errors import RequestCancelledError
 from tandem.request import Request
 from tandem.result import Completion, Delta, Event
+from tandem.resumption import Resumption
 from tandem.retry import Deadline, RetryPolicy
 
 
@@ -19,23 +20,25 @@ class AsyncStream:
     """The events of one request: an async iterable, once, and an async context manager.
 
     The request has been sent when this object exists. Leaving the loop over it, leaving the context,
-    cancelling the task and `close` cancel what still runs.
+    cancelling the task and `close` cancel what still runs; a request with `linger` ends only after that
+    time.
     """
 
     def __init__(
         self,
         request: Request,
-        start: Callable[[float | None], Any],
+        start: Callable[[float | None, int], Any],
         timeout_s: float | None,
         policy: RetryPolicy,
     ) -> None:
-        """`start` makes the gRPC call with a timeout in seconds; made by `AsyncClient.stream`."""
+        """Made by `AsyncClient.stream`; the arguments are those of `Stream`."""
         self._request = request
+        self._resumption = Resumption(request)
         self._start = start
         self._deadline = Deadline(timeout_s)
         self._policy = policy
         self._is_closed = False
-        self._call = start(timeout_s)
+        self._call = start(timeout_s, 0)
 
     async def __aiter__(self) -> AsyncIterator[Event]:
         """Yields Started, Delta and Finished events as they come.
@@ -44,8 +47,8 @@ class AsyncStream:
             TandemError: The request failed.
         """
         try:
-            async for response in self._responses():
-                yield decode.event(response)
+            async for event in self._events():
+                yield event
         finally:
             self.close()
 
@@ -85,26 +88,34 @@ class AsyncStream:
     ) -> None:
         self.close()
 
-    async def _responses(self) -> AsyncIterator[Any]:
-        for attempt in range(self._policy.retries + 1):
-            has_answered = False
+    async def _events(self) -> AsyncIterator[Event]:
+        attempt = 0
+        while True:
+            has_news = False
             try:
                 async for response in self._call:
-                    has_answered = True
-                    yield response
+                    event = self._resumption.new_part(decode.event(response))
+                    if event is not None:
+                        has_news = True
+                        yield event
                 return
             except grpc.RpcError as rpc_error:
                 error = status.from_rpc_error(rpc_error)
             except asyncio.CancelledError:
                 raise_if_closed(self._is_closed)
                 raise
-            delay_s = None if has_answered else self._policy.delay_s(error, attempt, self._deadline)
+            if has_news:
+                if not self._resumption.is_possible:
+                    raise error
+                attempt = 0
+            delay_s = self._policy.delay_s(error, attempt, self._deadline)
             if delay_s is None:
                 raise error
             await asyncio.sleep(delay_s)
             if self._is_closed:
                 raise error
-            self._call = self._start(self._deadline.remaining_s())
+            attempt += 1
+            self._call = self._start(self._deadline.remaining_s(), self._resumption.begin())
 
 
 def raise_if_closed(is_closed: bool) -> None:

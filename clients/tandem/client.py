@@ -14,6 +14,7 @@ from tandem.many import Results
 from tandem.model import Model, Tokens
 from tandem.request import ChatOptions, MessageLike, Options, Request, TemplateOptions
 from tandem.result import Completion
+from tandem.resumption import resumable
 from tandem.retry import Deadline, Default, RetryPolicy, Timeout
 from tandem.stream import Stream
 from tandem.v1 import inference_pb2
@@ -63,7 +64,8 @@ class Client:
                 seconds; None for none.
             retries: How often a call is made again that failed before it answered anything, because
                 the service was unavailable or asked for a later retry; with growing delays, and within
-                the timeout.
+                the timeout. A request with `linger` is also gone on with as often, counted anew
+                whenever something came.
             tls_ca: PEM file of the roots that the service's certificate is checked against; None for
                 plain text. Files are read once, here.
             tls_cert: PEM file of the certificate that the client shows, where the service wants one.
@@ -281,10 +283,14 @@ class Client:
         self.close()
 
     def _start(self, request: Request, timeout: Timeout) -> Stream:
+        if request.linger is not None:
+            request = resumable(request)
         message = encode.generate_request(request)
         timeout_s = self._generate_timeout if isinstance(timeout, Default) else timeout
 
-        def start(remaining_s: float | None) -> Any:
+        def start(remaining_s: float | None, after_tokens: int) -> Any:
+            if after_tokens:
+                message.resume.after_tokens = after_tokens
             return self._stub.Generate(message, timeout=remaining_s, metadata=self._metadata)
 
         return Stream(request, start, timeout_s, self._policy)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message as Proto
 
 from tandem.request import Image, Message, MessageLike, Request, ResponseFormat
@@ -39,7 +40,9 @@ def generate_request(request: Request) -> inference_pb2.GenerateRequest:
     if request.response_format is not None:
         message.response_format.CopyFrom(_response_format(request.response_format))
     if request.first_token_timeout is not None:
-        _set_first_token_timeout(message, request.first_token_timeout)
+        _set_duration(message.first_token_timeout, "first_token_timeout", request.first_token_timeout)
+    if request.linger is not None:
+        _set_duration(message.resume.linger, "linger", request.linger)
     return message
 
 
@@ -111,12 +114,12 @@ def _set_output(message: inference_pb2.GenerateRequest, request: Request) -> Non
         _assign(message.output, "token_ids", "return_token_ids", request.return_token_ids)
 
 
-def _set_first_token_timeout(message: inference_pb2.GenerateRequest, seconds: float) -> None:
+def _set_duration(duration: Duration, name: str, seconds: float) -> None:
     try:
-        message.first_token_timeout.FromNanoseconds(round(seconds * 1e9))
+        duration.FromNanoseconds(round(seconds * 1e9))
     except (TypeError, ValueError, OverflowError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
-        raise kind(f"first_token_timeout={seconds!r}: is no number of seconds ({error})") from None
+        raise kind(f"{name}={seconds!r}: is no number of seconds ({error})") from None
 
 
 def _set_all(message: Proto, request: Request, names: Sequence[str]) -> None:

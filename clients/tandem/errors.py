@@ -1,8 +1,12 @@
 """The errors that a call may raise."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import grpc
+
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +30,9 @@ class TandemError(Exception):
         status: The gRPC status.
         violations: Wrong fields, if that was the reason.
         retry_delay_s: Seconds after which the service asks for a retry, or None.
+        reason: For programs: a word in capitals such as ENGINE_LOST, or "".
+        metadata: What belongs to the reason. For ENGINE_LOST `request_id`, and `num_tokens` of the answer
+            that were sent.
     """
 
     def __init__(
@@ -35,12 +42,16 @@ class TandemError(Exception):
         status: grpc.StatusCode = grpc.StatusCode.UNKNOWN,
         violations: tuple[Violation, ...] = (),
         retry_delay_s: float | None = None,
+        reason: str = "",
+        metadata: Mapping[str, str] = _NOTHING,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.status = status
         self.violations = violations
         self.retry_delay_s = retry_delay_s
+        self.reason = reason
+        self.metadata = metadata
 
     def __str__(self) -> str:
         return f"{self.status.name}: {self.message}"
@@ -55,7 +66,7 @@ class UnimplementedError(TandemError):
 
 
 class AlreadyExistsError(TandemError):
-    """A request with this id is running."""
+    """Another request with this id is running, or lingers."""
 
 
 class FailedPreconditionError(TandemError):

@@ -123,6 +123,7 @@ class Options(TypedDict, total=False):
     adapter: str | None
     priority: int | None
     first_token_timeout: float | None
+    linger: float | None
 
 
 class ChatOptions(Options, TemplateOptions):
@@ -169,6 +170,10 @@ class Request:
         adapter: The name of a loaded adapter.
         priority: Requests with a higher one run first, in [-100, 100].
         first_token_timeout: Seconds within which the first token must be there.
+        linger: Seconds that the request runs on, and its answer is kept, while nobody reads it. Where it
+            is set, `generate`, `stream` and their chat forms reconnect when an answer breaks off, and go
+            on with it; a request without a seed gets one, so that a worker which has never heard of it
+            draws the same answer. Leaving a stream then ends the request only after this time.
         add_generation_prompt: Whether the template opens an assistant turn. Default true.
         continue_final_message: Whether the answer continues the last message. Default false.
         tools: Function definitions for templates that show them to the model.
@@ -206,6 +211,7 @@ class Request:
     adapter: str | None = None
     priority: int | None = None
     first_token_timeout: float | None = None
+    linger: float | None = None
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
     tools: Sequence[Mapping[str, Any]] = ()

@@ -45,6 +45,7 @@ def from_status(status: error_pb2.Status) -> errors.TandemError:
 def _error(code: grpc.StatusCode, message: str, status: error_pb2.Status) -> errors.TandemError:
     violations: tuple[errors.Violation, ...] = ()
     retry_delay_s = None
+    info = error_pb2.ErrorInfo()
     for detail in status.details:
         if detail.type_url == _TYPE_URL_PREFIX + "BadRequest":
             found = error_pb2.BadRequest.FromString(detail.value).field_violations
@@ -52,5 +53,14 @@ def _error(code: grpc.StatusCode, message: str, status: error_pb2.Status) -> err
         elif detail.type_url == _TYPE_URL_PREFIX + "RetryInfo":
             delay = error_pb2.RetryInfo.FromString(detail.value).retry_delay
             retry_delay_s = delay.seconds + delay.nanos / 1e9
+        elif detail.type_url == _TYPE_URL_PREFIX + "ErrorInfo":
+            info = error_pb2.ErrorInfo.FromString(detail.value)
     error_type = _ERROR_TYPES.get(code, errors.TandemError)
-    return error_type(message, status=code, violations=violations, retry_delay_s=retry_delay_s)
+    return error_type(
+        message,
+        status=code,
+        violations=violations,
+        retry_delay_s=retry_delay_s,
+        reason=info.reason,
+        metadata=dict(info.metadata),
+    )

@@ -11,6 +11,7 @@ from tandem import decode, status
 from tandem.collect import Collector
 from tandem.request import Request
 from tandem.result import Completion, Delta, Event
+from tandem.resumption import Resumption
 from tandem.retry import Deadline, RetryPolicy
 
 
@@ -18,23 +19,32 @@ class Stream:
     """The events of one request: an iterable, once, and a context manager.
 
     The request has been sent when this object exists. Leaving the loop over it, leaving the context
-    and `close` cancel what still runs.
+    and `close` cancel what still runs; a request with `linger` ends only after that time.
     """
 
     def __init__(
         self,
         request: Request,
-        start: Callable[[float | None], Any],
+        start: Callable[[float | None, int], Any],
         timeout_s: float | None,
         policy: RetryPolicy,
     ) -> None:
-        """`start` makes the gRPC call with a timeout in seconds; made by `Client.stream`."""
+        """Made by `Client.stream`.
+
+        Args:
+            request: What is asked for.
+            start: Makes the gRPC call, with a timeout in seconds, for what follows the first tokens of
+                each answer.
+            timeout_s: For all calls together.
+            policy: When a call is made again.
+        """
         self._request = request
+        self._resumption = Resumption(request)
         self._start = start
         self._deadline = Deadline(timeout_s)
         self._policy = policy
         self._closed = threading.Event()
-        self._call = start(timeout_s)
+        self._call = start(timeout_s, 0)
 
     def __iter__(self) -> Iterator[Event]:
         """Yields Started, Delta and Finished events as they come.
@@ -43,8 +53,7 @@ class Stream:
             TandemError: The request failed.
         """
         try:
-            for response in self._responses():
-                yield decode.event(response)
+            yield from self._events()
         finally:
             self.close()
 
@@ -81,19 +90,27 @@ class Stream:
     ) -> None:
         self.close()
 
-    def _responses(self) -> Iterator[Any]:
-        for attempt in range(self._policy.retries + 1):
-            has_answered = False
+    def _events(self) -> Iterator[Event]:
+        attempt = 0
+        while True:
+            has_news = False
             try:
                 for response in self._call:
-                    has_answered = True
-                    yield response
+                    event = self._resumption.new_part(decode.event(response))
+                    if event is not None:
+                        has_news = True
+                        yield event
                 return
             except grpc.RpcError as rpc_error:
                 error = status.from_rpc_error(rpc_error)
-            delay_s = None if has_answered else self._policy.delay_s(error, attempt, self._deadline)
+            if has_news:
+                if not self._resumption.is_possible:
+                    raise error
+                attempt = 0
+            delay_s = self._policy.delay_s(error, attempt, self._deadline)
             if delay_s is None or self._closed.wait(delay_s):
                 raise error
-            self._call = self._start(self._deadline.remaining_s())
+            attempt += 1
+            self._call = self._start(self._deadline.remaining_s(), self._resumption.begin())
             if self._closed.is_set():
                 self._call.cancel()
