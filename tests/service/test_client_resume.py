@@ -1,12 +1,15 @@
 """Clients that go on with answers whose connection is cut, through a proxy that cuts it."""
 
 import asyncio
+import time
 
+import grpc
 import pytest
 
 import tandem
 from support.cutting_proxy import cutting_proxy
 from support.processes import running_service
+from tandem.engine.v1 import engine_pb2, engine_pb2_grpc
 
 PROMPT = "Grüße 🙂 from the lazy dog 東京 "
 SETTINGS = {"max_tokens": 120, "ignore_eos": True, "return_token_ids": True, "logprobs": 0, "timeout": 60}
@@ -14,12 +17,15 @@ NUM_CUTS = 3
 
 
 @pytest.fixture(scope="module")
-def service():
-    """The fake engine repeats the prompt, 100 tokens a second."""
-    with (
-        running_service("engine_service", "--fake", "--fake-rate=100") as engine,
-        running_service("tokenizer_service", f"--engine={engine.address}") as tokenizer,
-    ):
+def engine():
+    """It repeats the prompt, 100 tokens a second."""
+    with running_service("engine_service", "--fake", "--fake-rate=100") as engine:
+        yield engine
+
+
+@pytest.fixture(scope="module")
+def service(engine):
+    with running_service("tokenizer_service", f"--engine={engine.address}") as tokenizer:
         yield tokenizer
 
 
@@ -114,3 +120,22 @@ def test_a_service_that_has_forgotten_the_request_draws_it_again(proxy, whole):
     """Without lingering the cut ends the request, and the next call starts it anew behind what has come."""
     cutter = read_sync(proxy, linger=0)
     assert cutter.answer()[0] == whole.text
+
+
+def test_a_left_request_runs_for_its_linger_and_then_leaves_nothing_in_the_engine(engine, service):
+    with (
+        tandem.Client(service.address) as client,
+        grpc.insecure_channel(engine.address) as channel,
+    ):
+        stub = engine_pb2_grpc.EngineStub(channel)
+
+        def load():
+            return stub.GetLoad(engine_pb2.GetLoadRequest(), timeout=30).load
+
+        with client.stream(PROMPT, linger=1.0, max_tokens=900, ignore_eos=True) as stream:
+            next(stream.texts())
+        assert load().num_running == 1
+        deadline_s = time.monotonic() + 30
+        while load().num_running and time.monotonic() < deadline_s:
+            time.sleep(0.05)
+        assert (load().num_running, load().num_free_blocks) == (0, load().num_blocks)

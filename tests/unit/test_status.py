@@ -12,10 +12,12 @@ from tandem_service.wire import parser
 @pytest.mark.parametrize("error_type", STATUS_CODES, ids=lambda each: each.__name__)
 def test_an_error_survives_the_wire(error_type):
     violations = (errors.Violation("stop.max_tokens", "-1 is less than 1"), errors.Violation("n", "0"))
-    error = error_type("what happened", violations=violations, retry_delay_s=1.5)
+    info = errors.ErrorInfo("REASON", {"request_id": "mine"})
+    error = error_type("what happened", violations=violations, retry_delay_s=1.5, info=info)
     found = from_status(to_status(error))
     assert type(found) is error_type
     assert (found.message, found.violations, found.retry_delay_s) == ("what happened", violations, 1.5)
+    assert found.info == info
 
 
 def test_every_error_has_a_status():
