@@ -155,11 +155,10 @@ class Answer:
 
 def _failure_of(mail: Mail) -> ServiceError | None:
     """What leaves the client without a whole answer."""
-    failures: dict[FinishReason | None, ServiceError] = {
-        FinishReason.DEADLINE: DeadlineError("the request's deadline passed"),
-        FinishReason.ERROR: InternalError("the engine failed while it ran this request"),
-        FinishReason.CANCELLED: UnavailableError(
-            "the engine gave this request up", retry_delay_s=RETRY_DELAY_S
-        ),
-    }
-    return mail.error or failures.get(mail.finish_reason)
+    if mail.finish_reason is FinishReason.DEADLINE:
+        return DeadlineError("the request's deadline passed")
+    if mail.finish_reason is FinishReason.ERROR:
+        return InternalError("the engine failed while it ran this request")
+    if mail.finish_reason is FinishReason.CANCELLED:
+        return UnavailableError("the engine gave this request up", retry_delay_s=RETRY_DELAY_S)
+    return mail.error
