@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-from tandem_service.errors import NotFoundError
+from tandem_service.errors import NotFoundError, Violation
 from tokenizer_service.answer import Answer, Prompt
 from tokenizer_service.detokenizer import Detokenizer, decode, detokenizer_for
 from tokenizer_service.engine_info import ImageSpan, SequenceSpec
@@ -74,10 +74,12 @@ async def start(
 def _refuse_unrepeatable(request: Request, sampling: Sampling) -> None:
     """Without a seed the rest of a new draw would not belong to the tokens that the client has."""
     if request.resume.after_tokens and request.sampling.seed is None and sampling.temperature > 0:
-        raise NotFoundError(
-            f"request_id: {request.request_id!r} is not running here, and without a seed its answer "
-            f"cannot be drawn again for resume.after_tokens={request.resume.after_tokens}"
+        description = (
+            f"{request.resume.after_tokens}: request {request.request_id!r} is not running here, and "
+            "without a seed its answer cannot be drawn again"
         )
+        violation = Violation("resume.after_tokens", description)
+        raise NotFoundError(f"{violation.field}: {description}", violations=(violation,))
 
 
 def _spec(

@@ -348,7 +348,7 @@ def test_the_rest_of_an_unknown_answer_is_drawn_again_only_if_it_is_the_same(mod
     seeded, greedy, (code, error) = run(model_dir, script, scenario)
     assert ids_of(seeded) == ids_of(greedy) == encode(TEXT)[3:]
     assert code == grpc.StatusCode.NOT_FOUND
-    assert "resume.after_tokens=3" in error.message
+    assert [each.field for each in error.violations] == ["resume.after_tokens"]
 
 
 def test_a_wrong_linger_is_refused_where_the_request_runs(model_dir):
