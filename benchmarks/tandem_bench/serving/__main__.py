@@ -1,8 +1,11 @@
 """`python -m tandem_bench.serving`, which `tandem bench serve` runs."""
 
+import signal
 import sys
 
 from tandem_bench.serving.cli import main
 
 if __name__ == "__main__":
+    # Else the services that were started would outlive this process.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())
