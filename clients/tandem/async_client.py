@@ -207,7 +207,8 @@ class AsyncClient:
         stub = self._stub()
 
         def start(remaining_s: float | None) -> Any:
-            return stub.Generate(message, timeout=remaining_s, metadata=self._metadata)
+            metadata = (*(self._metadata or ()), *encode.metadata(request))
+            return stub.Generate(message, timeout=remaining_s, metadata=metadata)
 
         return AsyncStream(request, start, timeout_s, self._policy)
 

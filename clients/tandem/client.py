@@ -285,7 +285,8 @@ class Client:
         timeout_s = self._generate_timeout if isinstance(timeout, Default) else timeout
 
         def start(remaining_s: float | None) -> Any:
-            return self._stub.Generate(message, timeout=remaining_s, metadata=self._metadata)
+            metadata = (*(self._metadata or ()), *encode.metadata(request))
+            return self._stub.Generate(message, timeout=remaining_s, metadata=metadata)
 
         return Stream(request, start, timeout_s, self._policy)
 

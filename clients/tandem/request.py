@@ -123,6 +123,7 @@ class Options(TypedDict, total=False):
     adapter: str | None
     priority: int | None
     first_token_timeout: float | None
+    traceparent: str | None
 
 
 class ChatOptions(Options, TemplateOptions):
@@ -169,6 +170,8 @@ class Request:
         adapter: The name of a loaded adapter.
         priority: Requests with a higher one run first, in [-100, 100].
         first_token_timeout: Seconds within which the first token must be there.
+        traceparent: The W3C trace context of the caller's span, for services that trace; one stream of
+            many requests takes none.
         add_generation_prompt: Whether the template opens an assistant turn. Default true.
         continue_final_message: Whether the answer continues the last message. Default false.
         tools: Function definitions for templates that show them to the model.
@@ -206,6 +209,7 @@ class Request:
     adapter: str | None = None
     priority: int | None = None
     first_token_timeout: float | None = None
+    traceparent: str | None = None
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
     tools: Sequence[Mapping[str, Any]] = ()
