@@ -44,6 +44,8 @@ def to_spec(spec: pb.SequenceSpec, info: EngineInfo) -> SequenceSpec:
         first_token_timeout_s=_seconds(spec, "first_token_timeout_ms"),
         images=to_image_refs(spec.images),
         client=spec.client,
+        request_id=spec.request_id,
+        traceparent=spec.traceparent,
     )
 
 

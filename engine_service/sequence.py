@@ -49,6 +49,8 @@ class SequenceSpec:
         first_token_timeout_s: Seconds until nobody wants the answer unless its first token is there.
         images: What placeholders in the prompt stand for, in order, without overlaps.
         client: On whose behalf it runs.
+        request_id: The request that it belongs to, for logs; empty for none.
+        traceparent: The request's W3C trace context, or empty.
     """
 
     token_ids: tuple[int, ...]
@@ -64,6 +66,8 @@ class SequenceSpec:
     first_token_timeout_s: float | None = None
     images: tuple[ImageRef, ...] = ()
     client: str = ""
+    request_id: str = ""
+    traceparent: str = ""
 
     @property
     def first_token_limit_s(self) -> float | None:

@@ -1,6 +1,8 @@
 """Many requests on one stream; one that fails leaves the others alone."""
 
 import asyncio
+import contextlib
+import dataclasses
 from collections.abc import Awaitable, Callable
 
 from tandem_service.access import counted_request
@@ -18,6 +20,7 @@ from tokenizer_service import metering
 from tokenizer_service.events import Event
 from tokenizer_service.model import Model
 from tokenizer_service.request import Request
+from tokenizer_service.request_record import RequestRecord
 from tokenizer_service.running_request import RunningRequest
 from tokenizer_service.slots import Slots
 
@@ -28,14 +31,30 @@ class ManyStream:
     """The running requests of one GenerateMany call."""
 
     def __init__(
-        self, model: Model, all_slots: Slots, capacity: int, deadline_s: float | None, write: Write
+        self,
+        model: Model,
+        all_slots: Slots,
+        capacity: int,
+        deadline_s: float | None,
+        write: Write,
+        record: Callable[[str], RequestRecord],
     ) -> None:
-        """`all_slots` bounds the worker, `capacity` this stream; the deadline is on the loop's clock."""
+        """A stream without requests.
+
+        Args:
+            model: What answers.
+            all_slots: Bounds the worker's requests.
+            capacity: Bounds this stream's.
+            deadline_s: When the call ends, on the loop's clock.
+            write: Sends an event, or how a request failed.
+            record: Watches the request with this id.
+        """
         self._model = model
         self._all_slots = all_slots
         self._capacity = capacity
         self._deadline_s = deadline_s
         self._write = write
+        self._record = record
         self._is_ending = False
         self._may_write = asyncio.Lock()
         self._running: dict[str, RunningRequest] = {}
@@ -44,8 +63,9 @@ class ManyStream:
     async def start(self, request: Request) -> None:
         """Starts a request; what is wrong with it becomes its failure."""
         request_id = request.request_id or ""
-        failure = self._refusal(request_id)
-        if failure is not None:
+        if failure := self._refusal(request_id):
+            with contextlib.suppress(ServiceError), self._record(request_id):
+                raise failure
             await self._send(request_id, failure)
             return
         running = self._running[request_id] = RunningRequest(self._model, self._deadline_s)
@@ -91,12 +111,17 @@ class ManyStream:
             await self._send(request_id, failure)
 
     async def _run(self, running: RunningRequest, request: Request, request_id: str) -> None:
-        async def write(event: Event) -> None:
-            metering.count(event)
-            await self._write(request_id, event)
+        with self._record(request_id) as record:
 
-        with counted_request(), self._all_slots.taken():
-            await running.run(request, write, self._may_write)
+            async def write(event: Event) -> None:
+                metering.count(event)
+                await self._write(request_id, event)
+                record.add(event)
+
+            origin = dataclasses.replace(request.origin, traceparent=record.traceparent)
+            traced = dataclasses.replace(request, origin=origin)
+            with counted_request(), self._all_slots.taken():
+                await running.run(traced, write, self._may_write)
 
     async def _send(self, request_id: str, failure: ServiceError) -> None:
         async with self._may_write:
