@@ -17,6 +17,7 @@ TOLD = {
     "README.md": "this page",
     "constraints.txt": "the exact versions that are tested together",
     "pyproject.toml": "the distribution `tandem-llm`, its extras, and the tools' settings",
+    "deploy/grafana/dashboards/tandem.json": "the dashboard of both services",
     "protos/buf.yaml": "lint and breaking rules of the protos, and the exceptions",
     "protos/landed_commit": "the commit whose contract must not break",
     "demo/tandem_demo/MODEL_CARD.md": "what the demo model can do and how well",

@@ -13,7 +13,7 @@ def main() -> int:
     """Runs the engine service; returns the exit code."""
     about = "Runs a language model and answers tokenizer services with token ids."
     config = parse_flags(EngineConfig, "python -m engine_service", about, sys.argv[1:])
-    set_up_logging()
+    set_up_logging(config.log_level, config.log_format)
     try:
         return asyncio.run(serve(config))
     except ValueError as error:

@@ -46,6 +46,8 @@ def to_spec(spec: pb.SequenceSpec, info: EngineInfo) -> SequenceSpec:
         images=to_image_refs(spec.images),
         client=spec.client,
         output_token_ids=tuple(spec.output_token_ids),
+        request_id=spec.request_id,
+        traceparent=spec.traceparent,
     )
 
 

@@ -46,6 +46,7 @@ class Core(Generic[Launched]):
         self._is_stopping = False
         self._published_load = scheduler.load
         self._published_s = time.monotonic()
+        self._step_seconds: list[float] = []
 
     def run(self) -> None:
         """Steps until a Shutdown command comes or the other end of the pipe is gone."""
@@ -58,9 +59,12 @@ class Core(Generic[Launched]):
     def step(self) -> None:
         """One turn: commands in, the next step launched, the step before read back and published."""
         self._obey_commands()
+        begin_s = time.perf_counter()
         plan = self._scheduler.schedule()
         launched = self._launch(plan)
         self._collect(self._previous)
+        if self._previous is not None:
+            self._step_seconds.append(time.perf_counter() - begin_s)
         self._previous = launched
         self._publish()
 
@@ -124,6 +128,8 @@ class Core(Generic[Launched]):
         if has_news or time.monotonic() - self._published_s >= BEAT_S:
             self._published_load = load
             self._published_s = time.monotonic()
+            seconds, self._step_seconds = self._step_seconds, []
+            rates, counts = self._scheduler.rates, self._scheduler.counts
+            record = StepRecord(columns, load, needed, gone, begun, rates, seconds, counts)
             # Half the time of Connection.send, which prepares for objects that only it can send.
-            record = StepRecord(columns, load, needed, gone, begun, self._scheduler.rates)
             self._pipe.send_bytes(pickle.dumps(record, protocol=5))

@@ -30,7 +30,7 @@ def main(config: EngineConfig, pipe: Connection) -> None:
     # The server decides when the core ends: a Ctrl-C reaches the whole process group.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    set_up_logging()
+    set_up_logging(config.log_level, config.log_format)
     threading.Thread(target=_end_with_server, daemon=True).start()
     try:
         core, info = build(config, pipe)

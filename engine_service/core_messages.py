@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from engine_service.plan import Load, Rates, StepColumns
+from engine_service.plan import Counts, Load, Rates, StepColumns
 from engine_service.sequence import SequenceKey, SequenceSpec
 
 
@@ -103,6 +103,8 @@ class StepRecord:
         gone_images: Those that the core no longer has.
         begun: Sequences that left the queue, some of them not for the first time.
         rates: How fast it was lately.
+        step_seconds: How long each step since the last record took.
+        counts: What was done since the core's start.
     """
 
     columns: dict[int, StepColumns]
@@ -111,6 +113,8 @@ class StepRecord:
     gone_images: list[bytes] = field(default_factory=list)
     begun: list[SequenceKey] = field(default_factory=list)
     rates: Rates = Rates()
+    step_seconds: list[float] = field(default_factory=list)
+    counts: Counts = Counts()
 
 
 Report = EngineInfo | StartFailed | StepRecord

@@ -20,6 +20,7 @@ from engine_service.core_messages import (
     Submit,
 )
 from engine_service.core_process import CoreProcess
+from engine_service.observer import Observer
 from engine_service.plan import Load
 from engine_service.sequence import SequenceSpec
 from engine_service.session import ClientSession
@@ -42,11 +43,13 @@ class Engine:
         info: What runs, or None while no core is ready.
         load: How busy it is, as the core last said.
         start_failure: Why the first core could not start.
+        observer: Is told what happens to sequences.
     """
 
     def __init__(self, config: EngineConfig) -> None:
         """An engine without a core; `run` starts it."""
         self.config = config
+        self.observer = Observer(config)
         self.info: EngineInfo | None = None
         self.start_failure: str | None = None
         self.load = Load(0, 0, 0, 0)
@@ -57,6 +60,9 @@ class Engine:
         self._numbers = itertools.count()
         self._is_draining = False
         self._changed = asyncio.Event()
+        self.observer.metrics.follow(
+            lambda: self.load, lambda: len(self._sessions), lambda: self.info is not None
+        )
 
     @contextlib.contextmanager
     def session(self) -> Iterator[ClientSession]:
@@ -76,6 +82,7 @@ class Engine:
                 self._send(EndSession(session.number))
             for number in session.running:
                 self._admission.leave((session.number, number))
+                self.observer.ended((session.number, number))
 
     def ready_info(self) -> EngineInfo:
         """What runs.
@@ -101,17 +108,21 @@ class Engine:
             self._refuse_images_beyond_memory(spec)
         self._admission.enter((session.number, number), spec)
         session.running[number] = spec
+        self.observer.submitted((session.number, number), spec)
         self._send(Submit((session.number, number), spec))
 
     def end(self, session: ClientSession, number: int) -> None:
         """Ends a sequence, if it still runs, without a further word about it."""
         if session.running.pop(number, None) is not None:
             self._admission.leave((session.number, number))
+            self.observer.ended((session.number, number))
             self._send(End((session.number, number)))
 
     def put_image(self, sha256: bytes, pixels: bytes) -> bool:
         """Leaves an image with the core; returns whether it was there."""
         was_there = sha256 in self._images
+        self.observer.metrics.images_received.inc()
+        self.observer.metrics.images_cached.inc(was_there)
         if not was_there:
             self._images.add(sha256)
             self._send(PutImage(sha256, pixels))
@@ -149,6 +160,7 @@ class Engine:
             case EngineInfo():
                 self._watch_core(report)
                 self.info = report
+                self.observer.ready()
                 self.load = Load(0, 0, report.num_blocks, report.num_blocks)
                 self._admission = Admission(self.config, report.num_blocks * report.kv_block_size)
                 self._changed.set()
@@ -160,6 +172,7 @@ class Engine:
                 self._admission.rates = rates
                 for key in begun:
                     self._admission.begin(key)
+                self.observer.stepped(report)
                 self._images.difference_update(gone_images, *needed_images.values())
                 for number, images in needed_images.items():
                     if session := self._sessions.get(number):
@@ -180,6 +193,7 @@ class Engine:
         self.info = None
         self.load = Load(0, 0, 0, 0)
         self._admission = Admission(self.config, 0)
+        self.observer.died()
         self._images.clear()
         self._changed.set()
         for session in self._sessions.values():

@@ -161,3 +161,22 @@ class Rates:
 
     prefill_tokens_per_s: float | None = None
     begun_per_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What was done since the core's start, for metrics.
+
+    Attributes:
+        num_prompt_tokens: Of sequences that got their first token.
+        num_cached_tokens: Those of them from the prefix cache.
+        num_prefill_tokens: Computed in prefills.
+        num_preemptions: Times that a sequence lost its blocks to another.
+        num_images: Images whose features were computed.
+    """
+
+    num_prompt_tokens: int = 0
+    num_cached_tokens: int = 0
+    num_prefill_tokens: int = 0
+    num_preemptions: int = 0
+    num_images: int = 0

@@ -12,7 +12,7 @@ from engine_service.block_pool import BlockPool
 from engine_service.deadlines import Deadlines
 from engine_service.image_store import ImageStore
 from engine_service.places import Places
-from engine_service.plan import Load, Outcome, Plan, PrefillChunk, Rates, StepColumns
+from engine_service.plan import Counts, Load, Outcome, Plan, PrefillChunk, Rates, StepColumns
 from engine_service.sequence import FinishReason, Logprobs, Sequence, SequenceKey, SequenceSpec, State
 from engine_service.sequence_blocks import SequenceBlocks
 from engine_service.step_report import StepReport
@@ -67,6 +67,7 @@ class Scheduler:
         self._step = 0
         self._report = StepReport()
         self.num_preemptions = 0
+        self._num_prompt_tokens = self._num_cached_tokens = self._num_prefill_tokens = 0
 
     def add(self, key: SequenceKey, spec: SequenceSpec) -> None:
         """Queues a new sequence under an unused key."""
@@ -169,6 +170,17 @@ class Scheduler:
         """How fast the engine was lately."""
         return self._throughput.rates
 
+    @property
+    def counts(self) -> Counts:
+        """What was done so far."""
+        return Counts(
+            self._num_prompt_tokens,
+            self._num_cached_tokens,
+            self._num_prefill_tokens,
+            self.num_preemptions,
+            self._images.num_computed,
+        )
+
     def check(self) -> None:
         """Asserts the invariants of blocks, rows and queues."""
         self._pool.check(sequence.blocks for sequence in self._sequences.values())
@@ -260,6 +272,7 @@ class Scheduler:
         start = sequence.num_computed
         length = min(budget, len(sequence.tokens) - start)
         sequence.num_computed += length
+        self._num_prefill_tokens += length
         is_last = sequence.num_computed == len(sequence.tokens)
         features = self._images.runs(sequence.pinned, start, start + length)
         if is_last:
@@ -276,6 +289,8 @@ class Scheduler:
         if not sequence.is_started:
             self._report.add_started(step, sequence, self._clock())
             sequence.is_started = True
+            self._num_prompt_tokens += sequence.num_prompt
+            self._num_cached_tokens += sequence.num_cached
             self._deadlines.set(sequence.key, sequence.deadline_s)
         sequence.tokens.append(token)
         columns = self._report.columns_of(session, step)

@@ -51,6 +51,8 @@ class SequenceSpec:
         client: On whose behalf it runs.
         output_token_ids: The first tokens of the output, which an earlier run has brought; fewer than
             max_tokens. The sequence goes on behind them as after a preemption.
+        request_id: The request that it belongs to, for logs; empty for none.
+        traceparent: The request's W3C trace context, or empty.
     """
 
     token_ids: tuple[int, ...]
@@ -67,6 +69,8 @@ class SequenceSpec:
     images: tuple[ImageRef, ...] = ()
     output_token_ids: tuple[int, ...] = ()
     client: str = ""
+    request_id: str = ""
+    traceparent: str = ""
 
     @property
     def first_token_limit_s(self) -> float | None:

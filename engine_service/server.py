@@ -15,6 +15,7 @@ from engine_service.session import ClientSession, Frames
 from tandem.engine.v1 import engine_pb2 as pb, engine_pb2_grpc
 from tandem_service import grpc_server
 from tandem_service.errors import MismatchError, ServiceError, Violation, invalid
+from tandem_service.metrics import metrics_listener
 from tandem_service.model_dir import Fingerprint
 from tandem_service.termination import wait_for_termination
 
@@ -62,7 +63,7 @@ class EngineServicer(engine_pb2_grpc.EngineServicer):
     ) -> AsyncIterator[pb.GenerateResponse]:
         """Runs one sequence in a session of its own."""
         with self._engine.session() as session:
-            self._engine.submit(session, 0, conversion.to_spec(request.spec, self._engine.ready_info()))
+            self._take_up(session, 0, request.spec)
             session.close()
             while not session.is_done:
                 frames = await session.take_frames()
@@ -124,12 +125,18 @@ class EngineServicer(engine_pb2_grpc.EngineServicer):
 
     def _submit(self, submit: pb.Submit, session: ClientSession) -> None:
         try:
-            if submit.sequence in session.running:
-                raise invalid(Violation("sequence", f"{submit.sequence} is in use on this stream"))
-            spec = conversion.to_spec(submit.spec, self._engine.ready_info())
-            self._engine.submit(session, submit.sequence, spec)
+            self._take_up(session, submit.sequence, submit.spec)
         except ServiceError as error:
             session.reject(submit.sequence, error)
+
+    def _take_up(self, session: ClientSession, number: int, spec: pb.SequenceSpec) -> None:
+        try:
+            if number in session.running:
+                raise invalid(Violation("sequence", f"{number} is in use on this stream"))
+            self._engine.submit(session, number, conversion.to_spec(spec, self._engine.ready_info()))
+        except ServiceError as error:
+            self._engine.observer.rejected(spec.request_id, error)
+            raise
 
 
 async def serve(config: EngineConfig) -> int:
@@ -141,6 +148,7 @@ async def serve(config: EngineConfig) -> int:
         engine_pb2_grpc.add_EngineServicer_to_server(EngineServicer(engine), server)
 
     async with (
+        _observing(engine),
         grpc_server.running_server(config, config.listen, [SERVICE], register, options) as server,
         _running(engine.run()),
         _running(_follow(engine, server)) as follower,
@@ -151,6 +159,16 @@ async def serve(config: EngineConfig) -> int:
             await server.life.end(config.lame_duck_s, config.grace_s, engine.drain)
         ending.cancel()
     return 1 if engine.start_failure else 0
+
+
+@contextlib.asynccontextmanager
+async def _observing(engine: Engine) -> AsyncIterator[None]:
+    """Serves the engine's metrics inside the context, and sends its last spans afterwards."""
+    try:
+        with metrics_listener(engine.config.metrics_listen, engine.observer.metrics.registry):
+            yield
+    finally:
+        await asyncio.to_thread(engine.observer.close)
 
 
 async def _follow(engine: Engine, server: grpc_server.Server) -> None:

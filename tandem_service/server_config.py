@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 
 from tandem_service.flags import flag
+from tandem_service.observation import ObservationConfig
 from tandem_service.tls import ListenerTls
 
 
 @dataclass(frozen=True)
-class ServerConfig:
+class ServerConfig(ObservationConfig):
     """The base of the services' configurations.
 
     Raises:
@@ -50,6 +51,7 @@ class ServerConfig:
     )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name, least in _LEAST.items():
             if not getattr(self, name) >= least:
                 raise ValueError(f"{name}={getattr(self, name)}: must be at least {least}")

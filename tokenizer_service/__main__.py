@@ -11,6 +11,7 @@ from tandem_service.logs import set_up_logging
 from tandem_service.termination import wait_for_termination
 from tokenizer_service.config import TokenizerServiceConfig
 from tokenizer_service.no_torch import forbid_torch
+from tokenizer_service.worker_metrics import worker_metrics
 from tokenizer_service.workers import EXIT_UNUSABLE, Workers
 
 _ABOUT = "Serves tandem.v1.Inference: text and chats in, text out, in front of an engine service."
@@ -19,11 +20,12 @@ _ABOUT = "Serves tandem.v1.Inference: text and chats in, text out, in front of a
 def main(arguments: Sequence[str]) -> int:
     """Runs the service; gives the exit status."""
     config = parse_flags(TokenizerServiceConfig, "python -m tokenizer_service", _ABOUT, arguments)
-    set_up_logging()
-    if config.workers > 1:
-        return asyncio.run(Workers(config).run())
-    forbid_torch()
+    set_up_logging(config.log_level, config.log_format)
     try:
+        if config.workers > 1:
+            with worker_metrics(config.metrics_listen) as metrics:
+                return asyncio.run(Workers(config, metrics).run())
+        forbid_torch()
         asyncio.run(_serve(config))
     except (ValueError, MismatchError) as error:
         print(f"tokenizer service: {error}", file=sys.stderr)

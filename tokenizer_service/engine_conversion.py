@@ -69,6 +69,7 @@ def to_spec(spec: SequenceSpec) -> engine_pb2.SequenceSpec:
         priority=spec.priority,
         client=spec.client,
         request_id=spec.request_id,
+        traceparent=spec.traceparent,
     )
 
 

@@ -66,3 +66,4 @@ class SequenceSpec:
     first_token_deadline_s: float | None = None
     client: str = ""
     request_id: str = ""
+    traceparent: str = ""

@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from tandem_service.errors import NotFoundError, Violation, invalid
@@ -27,6 +27,7 @@ class ImageLoader:
         num_threads: int,
         max_cache_bytes: int,
         budget: ByteBudget,
+        on_image: Callable[[str], None] = lambda source: None,
     ) -> None:
         """Each thread works on one image.
 
@@ -36,12 +37,14 @@ class ImageLoader:
             num_threads: How many threads there are.
             max_cache_bytes: Pixels of this size stay known.
             budget: Bounds the files that wait and the pixels that anybody holds.
+            on_image: Hears of each image whether it was `decoded` or `cached`.
         """
         self._processor = processor
         self._bounds = bounds
         self._threads = ThreadPoolExecutor(num_threads, thread_name_prefix="images")
         self._cache = ImageCache(max_cache_bytes)
         self._budget = budget
+        self._on_image = on_image
         self._loading: dict[bytes, asyncio.Future[Pixels]] = {}
 
     async def load(self, images: Sequence[Image]) -> tuple[Pixels, ...]:
@@ -72,12 +75,14 @@ class ImageLoader:
             description = f"{sha256.hex()} is not known to this worker, or no more; send the file's bytes"
             field = f"{image.field}.sha256"
             raise NotFoundError(f"{field}: {description}", violations=(Violation(field, description),))
+        self._on_image("cached")
         return pixels
 
     async def _from_file(self, data: bytes) -> Pixels:
         sha256 = await self._hash(data)
         pixels = self._cache.get(sha256)
         if pixels is not None:
+            self._on_image("cached")
             return pixels
         loading = self._loading.get(sha256)
         if loading is None:
@@ -85,6 +90,8 @@ class ImageLoader:
             loop = asyncio.get_running_loop()
             loading = self._loading[sha256] = loop.run_in_executor(self._threads, self._process, data)
             loading.add_done_callback(lambda done: self._loaded(sha256, len(data), done))
+        else:
+            self._on_image("cached")
         # Other requests may wait for the same file: the end of one must not end the loading.
         return await asyncio.shield(loading)
 
@@ -95,6 +102,7 @@ class ImageLoader:
             pixels = loading.result()
             self._budget.count(pixels, len(pixels.data))
             self._cache.put(sha256, pixels)
+            self._on_image("decoded")
 
     async def _hash(self, data: bytes) -> bytes:
         if len(data) > self._bounds.max_bytes:

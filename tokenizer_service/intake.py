@@ -107,6 +107,7 @@ def _spec(
         first_token_deadline_s=None if first_token_timeout_s is None else received_s + first_token_timeout_s,
         client=request.origin.client,
         request_id=request.origin.request_id,
+        traceparent=request.origin.traceparent,
     )
 
 

@@ -1,6 +1,7 @@
 """Many requests on one stream; one that fails leaves the others alone."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 
 from tandem_service.access import counted_request
@@ -18,6 +19,7 @@ from tokenizer_service import metering
 from tokenizer_service.events import Event
 from tokenizer_service.reader import Reader
 from tokenizer_service.request import Request
+from tokenizer_service.request_record import RequestRecord
 from tokenizer_service.request_registry import RequestRegistry
 from tokenizer_service.slots import Slots
 
@@ -34,6 +36,7 @@ class ManyStream:
         capacity: int,
         deadline_s: float | None,
         write: Write,
+        record: Callable[[str], RequestRecord],
     ) -> None:
         """An open stream.
 
@@ -43,12 +46,14 @@ class ManyStream:
             capacity: Bounds this stream.
             deadline_s: When the call ends, on the loop's clock.
             write: Sends an event, or the failure that ends a request, by its id.
+            record: Watches the request with this id.
         """
         self._registry = registry
         self._all_slots = all_slots
         self._capacity = capacity
         self._deadline_s = deadline_s
         self._write = write
+        self._record = record
         self._is_ending = False
         self._may_write = asyncio.Lock()
         self._readers: dict[str, Reader] = {}
@@ -60,8 +65,9 @@ class ManyStream:
         An id is in use once on a stream: two readers' events could not be told apart.
         """
         request_id = request.request_id or ""
-        failure = self._refusal(request_id)
-        if failure is not None:
+        if failure := self._refusal(request_id):
+            with contextlib.suppress(ServiceError), self._record(request_id):
+                raise failure
             await self._send(request_id, failure)
             return
         reader = Reader(self._registry, request, self._deadline_s)
@@ -108,12 +114,16 @@ class ManyStream:
             await self._send(request_id, failure)
 
     async def _run(self, reader: Reader, request_id: str) -> None:
-        async def write(event: Event) -> None:
-            metering.count(event)
-            await self._write(request_id, event)
+        with self._record(request_id) as record:
 
-        with counted_request(), self._all_slots.taken():
-            await reader.run(write, self._may_write)
+            async def write(event: Event) -> None:
+                metering.count(event)
+                await self._write(request_id, event)
+                record.add(event)
+
+            reader.trace(record.traceparent)
+            with counted_request(), self._all_slots.taken():
+                await reader.run(write, self._may_write)
 
     async def _send(self, request_id: str, failure: ServiceError) -> None:
         async with self._may_write:

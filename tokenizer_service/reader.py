@@ -1,6 +1,7 @@
 """One call's reading of a request, which it starts or finds running."""
 
 import asyncio
+import dataclasses
 from collections.abc import Awaitable, Callable
 
 from tandem_service.errors import ServiceError
@@ -55,6 +56,11 @@ class Reader:
                 await self._read(self._running, write, may_write)
             except ServiceError as error:
                 raise self._told(error) from None
+
+    def trace(self, traceparent: str) -> None:
+        """Makes the W3C trace context that of the request, if this reader starts it."""
+        origin = dataclasses.replace(self._request.origin, traceparent=traceparent)
+        self._request = dataclasses.replace(self._request, origin=origin)
 
     def cancel(self) -> None:
         """Ends the request, for all its readers; a write that is under way is not torn."""

@@ -106,10 +106,17 @@ class Output:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a request comes from: the client that called, and the request's id, chosen by either side."""
+    """Where a request comes from.
+
+    Attributes:
+        client: Who called.
+        request_id: The request's id, chosen by either side.
+        traceparent: The W3C trace context for the engine's part, or empty.
+    """
 
     client: str = ""
     request_id: str = ""
+    traceparent: str = ""
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,11 @@ from tokenizer_service.detokenizer import decode
 from tokenizer_service.events import Event
 from tokenizer_service.many_stream import ManyStream
 from tokenizer_service.model import Model
+from tokenizer_service.observer import Observer
 from tokenizer_service.reader import Reader
 from tokenizer_service.request import Chat, Origin, input_field
 from tokenizer_service.request_conversion import from_input, from_request
+from tokenizer_service.request_record import RequestRecord
 from tokenizer_service.request_registry import RequestRegistry
 from tokenizer_service.response_conversion import to_many_response, to_model, to_response
 from tokenizer_service.slots import Slots
@@ -36,10 +38,16 @@ class InferenceServicer(inference_pb2_grpc.InferenceServicer):
     """
 
     def __init__(
-        self, model: Model, max_requests: int, max_requests_per_stream: int, max_lingering: int
+        self,
+        model: Model,
+        observer: Observer,
+        max_requests: int,
+        max_requests_per_stream: int,
+        max_lingering: int,
     ) -> None:
         """`max_requests` bounds all calls together, `max_lingering` the requests with linger."""
         self._model = model
+        self._observer = observer
         self._registry = RequestRegistry(model, max_lingering)
         self._slots = Slots(max_requests)
         self._max_requests_per_stream = max_requests_per_stream
@@ -57,16 +65,19 @@ class InferenceServicer(inference_pb2_grpc.InferenceServicer):
         self, request: inference_pb2.GenerateRequest, context: Context
     ) -> None:
         """See inference.proto."""
-        request_id = request.request_id or uuid.uuid4().hex
-        plain = from_request(request, Origin(client_of(context), request_id))
+        origin = Origin(client_of(context), request.request_id or uuid.uuid4().hex, _traceparent(context))
+        deadline_s = _deadline_s(context)
+        with self._observer.request("Generate", origin, deadline_s) as record:
 
-        async def write(event: Event) -> None:
-            metering.count(event)
-            await context.write(to_response(request_id, event))
+            async def write(event: Event) -> None:
+                metering.count(event)
+                await context.write(to_response(origin.request_id, event))
+                record.add(event)
 
-        reader = Reader(self._registry, plain, _deadline_s(context))
-        with counted_request(), self._slots.taken():
-            await reader.run(write, asyncio.Lock())
+            reader = Reader(self._registry, from_request(request, origin), deadline_s)
+            reader.trace(record.traceparent)
+            with counted_request(), self._slots.taken():
+                await reader.run(write, asyncio.Lock())
 
     async def GenerateMany(  # type: ignore[override]  # noqa: N802
         self, requests: AsyncIterator[inference_pb2.GenerateManyRequest], context: Context
@@ -76,9 +87,15 @@ class InferenceServicer(inference_pb2_grpc.InferenceServicer):
         async def write(request_id: str, event: Event | ServiceError) -> None:
             await context.write(to_many_response(request_id, event))
 
-        capacity, deadline_s = self._max_requests_per_stream, _deadline_s(context)
-        stream = ManyStream(self._registry, self._slots, capacity, deadline_s, write)
-        reading = asyncio.create_task(_read_commands(requests, stream, client_of(context)))
+        deadline_s, client = _deadline_s(context), client_of(context)
+        traceparent = _traceparent(context)
+
+        def record(request_id: str) -> RequestRecord:
+            return self._observer.request("GenerateMany", Origin(client, request_id, traceparent), deadline_s)
+
+        capacity = self._max_requests_per_stream
+        stream = ManyStream(self._registry, self._slots, capacity, deadline_s, write, record)
+        reading = asyncio.create_task(_read_commands(requests, stream, client))
         draining = asyncio.create_task(self._is_draining.wait())
         try:
             await asyncio.wait({reading, draining}, return_when=asyncio.FIRST_COMPLETED)
@@ -159,6 +176,12 @@ async def _read_commands(
         else:
             origin = Origin(client, message.generate.request_id)
             await stream.start(from_request(message.generate, origin))
+
+
+def _traceparent(context: Context) -> str:
+    """The W3C trace context that the client sent, or an empty string."""
+    value = dict(context.invocation_metadata() or ()).get("traceparent", "")
+    return value if isinstance(value, str) else ""
 
 
 def _deadline_s(context: Context) -> float | None:

@@ -11,6 +11,7 @@ import grpc
 from tandem.v1.inference_pb2_grpc import add_InferenceServicer_to_server
 from tandem_service.grpc_server import options, running_server
 from tandem_service.health import Health
+from tandem_service.metrics import metrics_listener
 from tandem_service.model_dir import resolve
 from tandem_service.termination import wait_for_termination
 from tokenizer_service.byte_budget import ByteBudget
@@ -22,6 +23,7 @@ from tokenizer_service.image_config import load_image_config
 from tokenizer_service.image_file import ImageBounds
 from tokenizer_service.image_loader import ImageLoader
 from tokenizer_service.model import Model
+from tokenizer_service.observer import Observer
 from tokenizer_service.sampling_defaults import load_defaults
 from tokenizer_service.server import SERVICE, InferenceServicer
 from tokenizer_service.tokenizer import FILES, NEEDED, Tokenizer, load_tokenizer
@@ -43,13 +45,32 @@ async def serve(
         on_listening: Called once, with the address.
 
     Raises:
-        ValueError: The model cannot be loaded, or the address cannot be listened on.
+        ValueError: The model cannot be loaded, or an address cannot be listened on.
         MismatchError: The engine's model does not belong to the tokenizer.
     """
+    observer = Observer(config)
+    try:
+        with metrics_listener(config.metrics_listen, observer.metrics.registry):
+            await _serve_observed(config, observer, until, on_listening)
+    finally:
+        await asyncio.to_thread(observer.close)
+
+
+async def _serve_observed(
+    config: TokenizerServiceConfig,
+    observer: Observer,
+    until: Callable[[], Awaitable[None]],
+    on_listening: Callable[[str], None],
+) -> None:
     changes: asyncio.Queue[bool] = asyncio.Queue()
-    model = load_model(config, changes.put_nowait)
+
+    def on_connection(is_there: bool) -> None:
+        observer.connected(is_there)
+        changes.put_nowait(is_there)
+
+    model = load_model(config, on_connection, observer.image)
     servicer = InferenceServicer(
-        model, config.max_requests, config.max_requests_per_stream, config.max_lingering
+        model, observer, config.max_requests, config.max_requests_per_stream, config.max_lingering
     )
 
     def register(server: grpc.aio.Server) -> None:
@@ -67,19 +88,24 @@ async def serve(
         session.cancel()
 
 
-def load_model(config: TokenizerServiceConfig, on_connection: Callable[[bool], None]) -> Model:
+def load_model(
+    config: TokenizerServiceConfig,
+    on_connection: Callable[[bool], None],
+    on_image: Callable[[str], None],
+) -> Model:
     """Reads what the service needs of a model.
 
     Args:
         config: The service's configuration.
         on_connection: Hears whether the engine is there, at every change.
+        on_image: Hears of each image whether it was `decoded` or `cached`.
 
     Raises:
         ValueError: The model cannot be loaded.
     """
     directory = resolve(config.model, FILES, NEEDED)
     tokenizer = load_tokenizer(directory, config.encode_threads)
-    vision = load_vision(directory, tokenizer, config)
+    vision = load_vision(directory, tokenizer, config, on_image)
     channels = EngineChannels(config.engine, config.engine_tls, config.engine_token_file)
     return Model(
         name=config.served_name,
@@ -92,8 +118,10 @@ def load_model(config: TokenizerServiceConfig, on_connection: Callable[[bool], N
     )
 
 
-def load_vision(directory: Path, tokenizer: Tokenizer, config: TokenizerServiceConfig) -> Vision | None:
-    """Reads how a model takes images; None if its files say nothing about them.
+def load_vision(
+    directory: Path, tokenizer: Tokenizer, config: TokenizerServiceConfig, on_image: Callable[[str], None]
+) -> Vision | None:
+    """Reads how a model takes images; None if its files say nothing about them. See `load_model`.
 
     Raises:
         ValueError: They say something that is not supported.
@@ -113,7 +141,9 @@ def load_vision(directory: Path, tokenizer: Tokenizer, config: TokenizerServiceC
         max_side=min(config.max_image_side, max_square_side) if pads else config.max_image_side,
     )
     budget = ByteBudget(config.image_memory_bytes, "image_memory_bytes")
-    loader = ImageLoader(images.processor, bounds, config.image_threads, config.image_cache_bytes, budget)
+    loader = ImageLoader(
+        images.processor, bounds, config.image_threads, config.image_cache_bytes, budget, on_image
+    )
     return Vision(images.token_id, token, images.num_tokens, config.max_images, loader)
 
 

@@ -9,6 +9,7 @@ import time
 from tandem_service.flags import to_arguments
 from tandem_service.termination import wait_for_termination
 from tokenizer_service.config import TokenizerServiceConfig
+from tokenizer_service.worker_metrics import WorkerMetrics
 
 log = logging.getLogger("tandem.tokenizer")
 
@@ -26,11 +27,14 @@ _KILL_AFTER_S = 5.0
 class Workers:
     """Keeps a number of workers running."""
 
-    def __init__(self, config: TokenizerServiceConfig) -> None:
-        """`config.workers` says how many."""
+    def __init__(self, config: TokenizerServiceConfig, metrics: WorkerMetrics) -> None:
+        """`config.workers` says how many; `metrics` is told of their lives."""
         self._config = config
+        self._metrics = metrics
         # A worker ends with its standard input, so none outlives this process.
-        worker_config = dataclasses.replace(config, workers=1, is_worker=True, ends_with_input=True)
+        worker_config = dataclasses.replace(
+            config, workers=1, is_worker=True, ends_with_input=True, metrics_listen=""
+        )
         self._command = [sys.executable, "-m", "tokenizer_service", *to_arguments(worker_config)]
         self._processes: set[asyncio.subprocess.Process] = set()
         self._is_ending = False
@@ -53,11 +57,16 @@ class Workers:
             started_s = time.monotonic()
             # In a session of its own: Ctrl-C reaches this process alone, which passes it on once.
             process = await asyncio.create_subprocess_exec(
-                *self._command, stdin=asyncio.subprocess.PIPE, start_new_session=True
+                *self._command,
+                stdin=asyncio.subprocess.PIPE,
+                start_new_session=True,
+                env=self._metrics.environment,
             )
             self._processes.add(process)
+            self._metrics.started()
             status = await process.wait()
             self._processes.discard(process)
+            self._metrics.ended(process.pid, is_death=not self._is_ending)
             if self._is_ending or status == EXIT_UNUSABLE:
                 return
             if time.monotonic() - started_s > _WELL_AFTER_S:

@@ -212,7 +212,8 @@ class AsyncClient:
         def start(remaining_s: float | None, after_tokens: int) -> Any:
             if after_tokens:
                 message.resume.after_tokens = after_tokens
-            return stub.Generate(message, timeout=remaining_s, metadata=self._metadata)
+            metadata = (*(self._metadata or ()), *encode.metadata(request))
+            return stub.Generate(message, timeout=remaining_s, metadata=metadata)
 
         return AsyncStream(request, start, timeout_s, self._policy)
 

@@ -291,7 +291,8 @@ class Client:
         def start(remaining_s: float | None, after_tokens: int) -> Any:
             if after_tokens:
                 message.resume.after_tokens = after_tokens
-            return self._stub.Generate(message, timeout=remaining_s, metadata=self._metadata)
+            metadata = (*(self._metadata or ()), *encode.metadata(request))
+            return self._stub.Generate(message, timeout=remaining_s, metadata=metadata)
 
         return Stream(request, start, timeout_s, self._policy)
 

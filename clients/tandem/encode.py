@@ -46,6 +46,11 @@ def generate_request(request: Request) -> inference_pb2.GenerateRequest:
     return message
 
 
+def metadata(request: Request) -> tuple[tuple[str, str], ...]:
+    """What goes beside the message."""
+    return () if request.traceparent is None else (("traceparent", request.traceparent),)
+
+
 def many_request(request: Request) -> inference_pb2.GenerateManyRequest:
     """The command that starts a request on a GenerateMany stream."""
     return inference_pb2.GenerateManyRequest(generate=generate_request(request))

@@ -124,6 +124,7 @@ class Options(TypedDict, total=False):
     priority: int | None
     first_token_timeout: float | None
     linger: float | None
+    traceparent: str | None
 
 
 class ChatOptions(Options, TemplateOptions):
@@ -174,6 +175,8 @@ class Request:
             is set, `generate`, `stream` and their chat forms reconnect when an answer breaks off, and go
             on with it; a request without a seed gets one, so that a worker which has never heard of it
             draws the same answer. Leaving a stream then ends the request only after this time.
+        traceparent: The W3C trace context of the caller's span, for services that trace; one stream of
+            many requests takes none.
         add_generation_prompt: Whether the template opens an assistant turn. Default true.
         continue_final_message: Whether the answer continues the last message. Default false.
         tools: Function definitions for templates that show them to the model.
@@ -212,6 +215,7 @@ class Request:
     priority: int | None = None
     first_token_timeout: float | None = None
     linger: float | None = None
+    traceparent: str | None = None
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
     tools: Sequence[Mapping[str, Any]] = ()

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import hashlib
 import io
 
 import pytest
@@ -27,11 +28,11 @@ class CountingProcessor(ImageProcessor):
         return super().process(image)
 
 
-def loader(max_cache_bytes=10**6, max_bytes=10**6):
+def loader(max_cache_bytes=10**6, max_bytes=10**6, on_image=lambda source: None):
     CountingProcessor.calls = 0
     processor = CountingProcessor(shortest_edge=8, crop=(8, 8))
     bounds = ImageBounds(max_bytes=10**5, max_pixels=10**6, max_side=10**4)
-    return ImageLoader(processor, bounds, 2, max_cache_bytes, ByteBudget(max_bytes, "bound"))
+    return ImageLoader(processor, bounds, 2, max_cache_bytes, ByteBudget(max_bytes, "bound"), on_image)
 
 
 def file(shade, size=300):
@@ -52,6 +53,21 @@ def test_a_file_is_processed_once_for_all_who_wait():
     assert len(hashes) == 32
     assert len(set(hashes)) == 1
     assert CountingProcessor.calls == 1
+
+
+def test_each_image_of_a_request_is_told_with_where_it_came_from():
+    async def main():
+        sources = []
+        one = loader(on_image=sources.append)
+        image = Image("images[0]", data=file(7))
+        await asyncio.gather(one.load([image]), one.load([image]))
+        await one.load([image])
+        await one.load([Image("images[0]", sha256=hashlib.sha256(file(7)).digest())])
+        with pytest.raises(InvalidRequestError):
+            await one.load([Image("images[0]", data=b"no picture")])
+        return sources
+
+    assert sorted(asyncio.run(main())) == ["cached", "cached", "cached", "decoded"]
 
 
 def test_the_end_of_one_waiter_is_not_the_end_of_the_loading():

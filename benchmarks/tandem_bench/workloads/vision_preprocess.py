@@ -21,7 +21,8 @@ def vision_preprocess(bench: Bench) -> Iterator[Measurement]:
     """Images per second of one core: hashed, decoded, resized and cropped, one after another."""
     seeing(bench.settings.shape)
     directory = bench.checkpoint
-    vision = load_vision(directory, load_tokenizer(directory, 1), TokenizerServiceConfig(image_threads=1))
+    config = TokenizerServiceConfig(image_threads=1)
+    vision = load_vision(directory, load_tokenizer(directory, 1), config, lambda source: None)
     assert vision is not None
     loader = vision.loader
     num_bytes: list[int] = []

@@ -1,0 +1,90 @@
+"""What `tandem top` makes of two looks at a service."""
+
+import pytest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from tandem.cli.metrics_page import Change, Page, fetch, url_of
+from tandem.cli.top_table import table
+
+
+class Service:
+    """Metrics, and looks at them two seconds apart."""
+
+    def __init__(self):
+        self.registry = CollectorRegistry()
+        self.requests = Counter("requests", "x", ["outcome"], registry=self.registry)
+        self.wait = Histogram("wait_seconds", "x", buckets=(1, 2, 4), registry=self.registry)
+        self._time_s = 0.0
+
+    def look(self):
+        self._time_s += 2
+        return Page(generate_latest(self.registry).decode(), self._time_s)
+
+
+def test_rates_are_of_the_time_between_the_looks():
+    service = Service()
+    service.requests.labels("OK").inc(5)
+    older = service.look()
+    service.requests.labels("OK").inc(3)
+    service.requests.labels("LATE").inc(1)
+    change = Change(older, service.look())
+    assert change.rate("requests_total") == 2
+    assert change.rates("requests_total", "outcome") == {"OK": 1.5, "LATE": 0.5}
+    assert change.rate("unknown_total") == 0
+
+
+def test_one_look_has_no_rates_and_no_latencies():
+    page = Service().look()
+    assert Change(page, page).rate("requests_total") is None
+    assert Change(page, page).quantile("wait_seconds", 0.5) is None
+
+
+def test_a_service_that_began_anew_is_counted_from_0():
+    service, again = Service(), Service()
+    service.requests.labels("OK").inc(50)
+    service.wait.observe(3)
+    service.wait.observe(3)
+    older = service.look()
+    again.requests.labels("OK").inc(4)
+    again.wait.observe(0.5)
+    change = Change(older, Page(generate_latest(again.registry).decode(), 4.0))
+    assert change.increase("requests_total") == 4
+    assert change.quantile("wait_seconds", 1.0) == 1
+
+
+@pytest.mark.parametrize(
+    ("seconds", "share", "expected"),
+    [
+        pytest.param([0.5] * 4, 0.5, 0.5, id="first-bucket"),
+        pytest.param([1.5] * 10, 0.5, 1.5, id="middle-of-a-bucket"),
+        pytest.param([0.5] * 50 + [3.0] * 50, 0.99, 3.96, id="upper-bucket"),
+        pytest.param([100.0] * 3, 0.99, 4, id="beyond-the-last-edge"),
+    ],
+)
+def test_quantiles_are_of_what_is_new(seconds, share, expected):
+    service = Service()
+    for _ in range(1000):
+        service.wait.observe(3)
+    older = service.look()
+    for each in seconds:
+        service.wait.observe(each)
+    assert Change(older, service.look()).quantile("wait_seconds", share) == pytest.approx(expected)
+
+
+def test_the_table_stands_without_services_and_without_samples():
+    assert sum("does not answer" in line for line in table(None, None)) == 2
+    page = Page("", 0.0)
+    lines = list(table(Change(page, page), Change(page, page)))
+    assert "refused   none" in lines
+    registry = CollectorRegistry()
+    Gauge("tandem_engine_up", "x", registry=registry).set(1)
+    up = Page(generate_latest(registry).decode(), 1.0)
+    assert any("up, 0 workers connected" in line for line in table(None, Change(up, up)))
+
+
+def test_addresses():
+    assert url_of("here:1") == "http://here:1/metrics"
+    assert url_of("https://here/page") == "https://here/page"
+    with pytest.raises(ValueError, match="'file:///etc/passwd': must be HOST:PORT or an http URL"):
+        url_of("file:///etc/passwd")
+    assert fetch("http://127.0.0.1:9/metrics") is None

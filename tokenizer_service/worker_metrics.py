@@ -1,0 +1,65 @@
+"""The metrics of several workers as one service's, served by their parent."""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+from tandem_service.metrics import metrics_listener
+
+_DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"  # where prometheus_client keeps a process's values for others to read
+
+
+class WorkerMetrics:
+    """Adds up what workers count, with what their parent knows of them."""
+
+    def __init__(self, directory: str) -> None:
+        """Workers write to `directory`; with an empty name they keep their metrics to themselves."""
+        self._directory = directory
+        self.registry = CollectorRegistry()
+        self.workers = Gauge("tandem_tokenizer_workers", "Worker processes.", registry=self.registry)
+        self.deaths = Counter(
+            "tandem_tokenizer_worker_deaths",
+            "Times that a worker ended on its own.",
+            registry=self.registry,
+        )
+        if directory:
+            MultiProcessCollector(self.registry, directory)  # type: ignore[no-untyped-call]
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """The environment of a worker."""
+        return {**os.environ, _DIRECTORY: self._directory} if self._directory else os.environ
+
+    def started(self) -> None:
+        """A worker has started."""
+        self.workers.inc()
+
+    def ended(self, pid: int, *, is_death: bool) -> None:
+        """A worker has ended: what it counted stays, what it held is gone."""
+        self.workers.dec()
+        self.deaths.inc(is_death)
+        if self._directory:
+            mark_process_dead(pid, self._directory)  # type: ignore[no-untyped-call]
+
+
+@contextlib.contextmanager
+def worker_metrics(listen: str) -> Iterator[WorkerMetrics]:
+    """Serves the workers' metrics inside the context.
+
+    Args:
+        listen: See `metrics_listener`.
+
+    Raises:
+        ValueError: The address is taken or malformed.
+    """
+    if not listen:
+        yield WorkerMetrics("")
+        return
+    with tempfile.TemporaryDirectory(prefix="tandem-metrics-") as directory:
+        metrics = WorkerMetrics(directory)
+        with metrics_listener(listen, metrics.registry):
+            yield metrics
