@@ -147,20 +147,21 @@ def test_an_answer_that_was_cut_off_counts_what_its_client_saw(tmp_path, timeout
     assert by_label(page, "tandem_tokenizer_answers_total", "reason") == {}
 
 
-def test_a_dead_core_is_counted_and_its_sequences_are_lost():
+def test_a_dead_core_is_counted_and_its_sequences_are_lost_and_go_on():
     with _services("--fake-rate=20") as (client, tokenizer, engine):
         url = metrics_url(engine.log)
         with client.stream("hello", max_tokens=900, ignore_eos=True) as stream:
             events = iter(stream)
             assert any(isinstance(event, tandem.Delta) for event in events)
             _kill_core(engine.address)
-            with pytest.raises(tandem.UnavailableError):
-                list(events)
-        page = wait_for(url, "tandem_engine_up", 1)
+            wait_for(metrics_url(tokenizer.log), "tandem_tokenizer_engine_connects_total", 2)
+            for _ in range(10):
+                next(events)
+        page = wait_for(url, "tandem_engine_sequences_total", 1, reason="ended")
         assert value(page, "tandem_engine_core_deaths_total") == 1
-        assert by_label(page, "tandem_engine_sequences_total", "reason") == {("lost",): 1}
-        before = value(page, "tandem_engine_output_tokens_total")
-        wait_for(metrics_url(tokenizer.log), "tandem_tokenizer_engine_connects_total", 2)
+        assert by_label(page, "tandem_engine_sequences_total", "reason") == {("lost",): 1, ("ended",): 1}
+        wait_for(url, "tandem_engine_running_sequences", 0)
+        before = value(scrape(url), "tandem_engine_output_tokens_total")
         assert client.generate("hello", max_tokens=3, ignore_eos=True).usage.completion_tokens == 3
         # The new core counts from 0; what is served goes on.
         assert value(scrape(url), "tandem_engine_output_tokens_total") == before + 3
