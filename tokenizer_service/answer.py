@@ -155,6 +155,8 @@ class Answer:
 
 def _failure_of(mail: Mail) -> ServiceError | None:
     """What leaves the client without a whole answer."""
+    if mail.finish_reason is None:
+        return mail.error
     if mail.finish_reason is FinishReason.DEADLINE:
         return DeadlineError("the request's deadline passed")
     if mail.finish_reason is FinishReason.ERROR:

@@ -76,7 +76,7 @@ class Transcript:
             index=self._index,
             text="".join(self._texts[first:]),
             token_ids=tuple(tokens) if self._has_ids else (),
-            logprobs=token_logprobs(self._table, tokens, self._rows[first:]),
+            logprobs=token_logprobs(self._table, tokens, self._rows[first:]) if self._rows else (),
             num_tokens=len(tokens),
         )
         if not self._is_kept:
