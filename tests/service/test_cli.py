@@ -15,7 +15,7 @@ import pytest
 
 from support.cli_process import TANDEM, TIMEOUT_S, environment, tandem
 from support.scripted_inference import ScriptedInference, Served, running
-from tandem.cli import bench, chat, demo, generate, main as cli_main, models, picture, serve, services
+from tandem.cli import bench, chat, demo, generate, health, main as cli_main, models, picture, serve, services
 from tandem.v1 import common_pb2, inference_pb2
 from tandem_service import errors
 
@@ -308,7 +308,7 @@ def test_wrong_usage_is_status_2(arguments: list[str], said: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [bench, chat, demo, generate, models, serve], ids=lambda each: each.__name__
+    "command", [bench, chat, demo, generate, health, models, serve], ids=lambda each: each.__name__
 )
 def test_every_flag_has_help_with_its_default(command: Any) -> None:
     commands = argparse.ArgumentParser().add_subparsers()

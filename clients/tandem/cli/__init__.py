@@ -5,11 +5,11 @@ import os
 import sys
 from collections.abc import Sequence
 
-from tandem.cli import bench, chat, demo, generate, models, serve, token, top
+from tandem.cli import bench, chat, demo, generate, health, models, serve, token, top
 from tandem.cli.failure import explain
 from tandem.errors import TandemError
 
-_COMMANDS = (serve, chat, generate, models, top, token, demo, bench)
+_COMMANDS = (serve, chat, generate, models, health, top, token, demo, bench)
 
 _EXIT_FAILED = 1
 _EXIT_USAGE = 2

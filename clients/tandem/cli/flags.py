@@ -36,12 +36,15 @@ _FILES = (
 )
 
 
-def add_connection_flags(parser: argparse.ArgumentParser, default_target: str | None) -> None:
+def add_connection_flags(
+    parser: argparse.ArgumentParser, default_target: str | None, timeout_s: float = 600.0
+) -> None:
     """Adds `--target`, `--timeout` and what the service may want to see.
 
     Args:
         parser: Of the command.
         default_target: The environment's target, if it has one.
+        timeout_s: The default of `--timeout`.
     """
     parser.add_argument(
         "--target",
@@ -53,9 +56,9 @@ def add_connection_flags(parser: argparse.ArgumentParser, default_target: str | 
     parser.add_argument(
         "--timeout",
         type=float,
-        default=600.0,
+        default=timeout_s,
         metavar="SECONDS",
-        help="the longest that an answer may take (default: 600, in seconds)",
+        help=f"the longest that an answer may take (default: {timeout_s:g}, in seconds)",
     )
     for name, text in _FILES:
         parser.add_argument(f"--{name}", metavar="PATH", help=text)
