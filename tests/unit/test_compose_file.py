@@ -12,6 +12,7 @@ from tandem.cli import main as tandem
 OURS = {name: service for name, service in COMPOSE["services"].items() if "build" in service}
 ENGINES = [name for name, service in OURS.items() if "engine" in service["build"]["target"]]
 TOKENIZERS = [name for name in OURS if name not in ENGINES]
+OBSERVERS = [name for name in COMPOSE["services"] if name not in OURS]
 
 SERVICE = pytest.mark.parametrize("name", OURS)
 IMAGE = pytest.mark.parametrize("target", images())
@@ -19,6 +20,12 @@ IMAGE = pytest.mark.parametrize("target", images())
 
 def config_of(name):
     return configuration(OURS[name]["build"]["target"], OURS[name]["command"])
+
+
+def known_as(name):
+    """The name of a service in the network."""
+    [alias] = OURS[name].get("networks", {}).get("default", {}).get("aliases", [name])
+    return alias
 
 
 @SERVICE
@@ -73,6 +80,29 @@ def test_images_are_named_for_their_targets(name):
     service = OURS[name]
     assert service["image"].partition(":")[0] == f"tandem-{service['build']['target']}"
     assert service["build"]["target"] in images()
+
+
+@pytest.mark.parametrize("name", OBSERVERS)
+def test_an_observer_is_on_loopback_and_what_it_reads_is_there(name):
+    service = COMPOSE["services"][name]
+    assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+    for volume in service["volumes"]:
+        source = volume.partition(":")[0]
+        assert (ROOT / source).is_dir() if source.startswith("./") else source in COMPOSE["volumes"]
+
+
+def test_prometheus_asks_where_the_services_have_their_metrics():
+    [prometheus] = load("deploy/prometheus/prometheus.yml")
+    scraped = {
+        (dns["names"][0], dns["port"])
+        for job in prometheus["scrape_configs"]
+        for dns in job["dns_sd_configs"]
+    }
+    for profile in ("cpu", "gpu"):
+        names = [name for name in OURS if OURS[name]["profiles"] == [profile]]
+        assert scraped == {
+            (known_as(name), int(config_of(name).metrics_listen.rpartition(":")[2])) for name in names
+        }
 
 
 @IMAGE

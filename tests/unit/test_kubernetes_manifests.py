@@ -62,6 +62,7 @@ def test_a_command_line_is_understood_and_listens_on_the_port_that_is_told(compo
     port = int(config_of(component, overlay).listen.removeprefix("0.0.0.0:"))
     ports = {each["name"]: each["containerPort"] for each in container(component)["ports"]}
     assert ports["grpc"] == port
+    assert config_of(component, overlay).metrics_listen == f"0.0.0.0:{ports['metrics']}"
     assert {"name": "TANDEM_TARGET", "value": f"127.0.0.1:{port}"} in container(component)["env"]
 
 
@@ -130,9 +131,7 @@ def test_an_unhealthy_service_is_not_restarted_while_it_answers(component):
 @WORKLOAD
 def test_a_pod_stops_before_it_is_killed(component):
     config = config_of(component)
-    assert (
-        pod(component)["terminationGracePeriodSeconds"] > config.lame_duck_s + config.grace_s + 10
-    )  # the core's own end
+    assert pod(component)["terminationGracePeriodSeconds"] > config.lame_duck_s + config.grace_s + 10
 
 
 @WORKLOAD
