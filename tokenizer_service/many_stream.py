@@ -87,10 +87,14 @@ class ManyStream:
         while self._tasks:
             await asyncio.wait(self._tasks)
 
-    def close(self) -> None:
-        """Leaves all requests, without a word."""
-        for task in self._tasks:
-            task.cancel()
+    async def close(self, reading: asyncio.Task[None]) -> None:
+        """Leaves all requests and the reading of more, without a word.
+
+        Never within a write: gRPC would refuse the status that ends the call, and the client would wait.
+        """
+        async with self._may_write:
+            for task in (reading, *self._tasks):
+                task.cancel()
 
     def _refusal(self, request_id: str) -> ServiceError | None:
         if not request_id:

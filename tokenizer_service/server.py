@@ -105,9 +105,8 @@ class InferenceServicer(inference_pb2_grpc.InferenceServicer):
             if not reading.done():
                 raise UnavailableError("this worker is shutting down", retry_delay_s=RETRY_DELAY_S)
         finally:
-            reading.cancel()
             draining.cancel()
-            stream.close()
+            await stream.close(reading)
 
     async def Tokenize(  # noqa: N802
         self, request: inference_pb2.TokenizeRequest, context: Context

@@ -22,6 +22,7 @@ from support.processes import running_service
 from support.seeing_model import seeing_model, write_seeing_model
 from support.status_table import documented_statuses
 from tandem.engine.v1 import engine_pb2, engine_pb2_grpc
+from tandem.v1 import inference_pb2
 from tandem_bench.process_table import Process, processes_below
 
 NUM_BYTES = int(os.environ.get("TANDEM_FUZZ_BYTES", "150000"))
@@ -132,3 +133,13 @@ def test_wrong_messages_get_documented_statuses_and_leave_nothing_behind(service
     assert [each.pid for each in after] == [each.pid for each in before]
     for old, new in zip(before, after, strict=True):
         assert new.rss_bytes - old.rss_bytes < MAX_GROWTH_BYTES, (old, new)
+
+
+def test_a_stream_that_breaks_while_a_request_on_it_fails_ends_at_once(services):
+    (method,) = (each for each in METHODS if each.path.endswith("/GenerateMany"))
+    without_input = inference_pb2.GenerateManyRequest(generate={"request_id": "a"}).SerializeToString()
+    attempt = Attempt(method, (without_input, b"\xff"))
+    with grpc.insecure_channel(services[0].address) as channel, ThreadPoolExecutor(MAX_TOGETHER) as pool:
+        for seen in pool.map(lambda _: make(attempt, channel), range(600)):
+            assert set(seen.statuses) == {(method.service, "INVALID_ARGUMENT")}
+    _assert_no_traceback(services[0].log)
