@@ -6,7 +6,16 @@ import time
 from multiprocessing.connection import Connection
 from typing import Generic, Protocol, TypeVar
 
-from engine_service.core_messages import Command, End, EndSession, PutImage, Shutdown, StepRecord, Submit
+from engine_service.core_messages import (
+    Command,
+    End,
+    EndSession,
+    PutImage,
+    Shutdown,
+    StepRecord,
+    Submit,
+    Telemetry,
+)
 from engine_service.plan import Outcome, Plan
 from engine_service.scheduler import Scheduler
 
@@ -14,6 +23,8 @@ log = logging.getLogger("tandem.core")
 
 BEAT_S = 0.5
 """The longest time between two records, apart from that of one step."""
+TELEMETRY_S = 0.1
+"""The time between two records with telemetry while there is work."""
 
 Launched = TypeVar("Launched")
 
@@ -45,7 +56,7 @@ class Core(Generic[Launched]):
         self._previous: tuple[Plan, Launched] | None = None
         self._is_stopping = False
         self._published_load = scheduler.load
-        self._published_s = time.monotonic()
+        self._published_s = self._told_s = time.monotonic()
         self._step_seconds: list[float] = []
 
     def run(self) -> None:
@@ -125,11 +136,17 @@ class Core(Generic[Launched]):
         # A cancelled sequence leaves no columns, but the load must not stay what it was. A record without
         # news is a heartbeat.
         has_news = columns or needed or gone or begun or load != self._published_load
-        if has_news or time.monotonic() - self._published_s >= BEAT_S:
-            self._published_load = load
-            self._published_s = time.monotonic()
-            seconds, self._step_seconds = self._step_seconds, []
-            rates, counts = self._scheduler.rates, self._scheduler.counts
-            record = StepRecord(columns, load, needed, gone, begun, rates, seconds, counts)
+        now_s = time.monotonic()
+        if has_news or now_s - self._published_s >= BEAT_S:
+            self._published_load, self._published_s = load, now_s
+            record = StepRecord(columns, load, needed, gone, begun, self._take_telemetry(now_s))
             # Half the time of Connection.send, which prepares for objects that only it can send.
             self._pipe.send_bytes(pickle.dumps(record, protocol=5))
+
+    def _take_telemetry(self, now_s: float) -> Telemetry | None:
+        """What was measured, if it is time to tell or there will be nothing to do."""
+        if self._previous is not None and now_s - self._told_s < TELEMETRY_S:
+            return None
+        self._told_s = now_s
+        seconds, self._step_seconds = self._step_seconds, []
+        return Telemetry(self._scheduler.rates, self._scheduler.counts, seconds)

@@ -95,6 +95,21 @@ class StartFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class Telemetry:
+    """What nobody waits for, and what would cost as much as the rest of a record if each had it.
+
+    Attributes:
+        rates: How fast the core was lately.
+        counts: What was done since the core's start.
+        step_seconds: How long each step since the last telemetry took.
+    """
+
+    rates: Rates
+    counts: Counts
+    step_seconds: list[float]
+
+
+@dataclass(frozen=True, slots=True)
 class StepRecord:
     """To the server: what one step brought, by session, and the load after it.
 
@@ -102,9 +117,7 @@ class StepRecord:
         needed_images: By session, those that its sequences wait for since this step.
         gone_images: Those that the core no longer has.
         begun: Sequences that left the queue, some of them not for the first time.
-        rates: How fast it was lately.
-        step_seconds: How long each step since the last record took.
-        counts: What was done since the core's start.
+        telemetry: Now and then, and always in the last record before the core has nothing to do.
     """
 
     columns: dict[int, StepColumns]
@@ -112,9 +125,7 @@ class StepRecord:
     needed_images: dict[int, list[bytes]] = field(default_factory=dict)
     gone_images: list[bytes] = field(default_factory=list)
     begun: list[SequenceKey] = field(default_factory=list)
-    rates: Rates = Rates()
-    step_seconds: list[float] = field(default_factory=list)
-    counts: Counts = Counts()
+    telemetry: Telemetry | None = None
 
 
 Report = EngineInfo | StartFailed | StepRecord

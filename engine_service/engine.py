@@ -167,9 +167,10 @@ class Engine:
             case StartFailed(reason):
                 self.start_failure = reason
                 self._changed.set()
-            case StepRecord(columns, load, needed_images, gone_images, begun, rates):
+            case StepRecord(columns, load, needed_images, gone_images, begun, telemetry):
                 self.load = load
-                self._admission.rates = rates
+                if telemetry is not None:
+                    self._admission.rates = telemetry.rates
                 for key in begun:
                     self._admission.begin(key)
                 self.observer.stepped(report)

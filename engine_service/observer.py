@@ -87,9 +87,10 @@ class Observer:
     def stepped(self, record: StepRecord) -> None:
         """Steps were done, or the core only beat."""
         self._heard_s = time.monotonic()
-        for seconds in record.step_seconds:
-            self.metrics.step.observe(seconds)
-        self._count(record.counts)
+        if record.telemetry is not None:
+            for seconds in record.telemetry.step_seconds:
+                self.metrics.step.observe(seconds)
+            self._count(record.telemetry.counts)
         for session, columns in record.columns.items():
             self._take_columns(session, columns)
 
