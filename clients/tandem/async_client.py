@@ -141,9 +141,8 @@ class AsyncClient:
             >>> asyncio.run(main())
             one . two .
         """
-        return AsyncResults(
-            requests, self._stub().GenerateMany(timeout=timeout, metadata=self._metadata), max_running
-        )
+        call = self._stub().GenerateMany(timeout=timeout, metadata=self._metadata)
+        return AsyncResults(requests, call, max_running, self.models)
 
     async def tokenize(
         self,

@@ -1,7 +1,7 @@
 """The results of many requests on one stream, for an event loop."""
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from types import TracebackType
 from typing import Any, Self
 
@@ -10,8 +10,12 @@ import grpc
 from tandem import status
 from tandem.async_stream import raise_if_closed
 from tandem.collect import Batch
+from tandem.errors import TandemError, UnavailableError
 from tandem.request import Request
 from tandem.result import Result
+
+# What grpc.aio says in place of the status where a write met the end of the stream.
+_LOST_STATUS = "Internal error from Core"
 
 AnyIterable = Iterable[str | Request] | AsyncIterable[str | Request]
 
@@ -23,13 +27,27 @@ class AsyncResults:
     that still run.
     """
 
-    def __init__(self, requests: AnyIterable, call: Any, max_running: int) -> None:
-        """`call` is the gRPC call; made by `AsyncClient.generate_many`."""
+    def __init__(
+        self,
+        requests: AnyIterable,
+        call: Any,
+        max_running: int,
+        probe: Callable[[], Awaitable[object]],
+    ) -> None:
+        """Made by `AsyncClient.generate_many`.
+
+        Args:
+            requests: What to run.
+            call: The gRPC call.
+            max_running: The most requests that run at once, at least 1.
+            probe: Another call to the service, which fails for what every call fails for.
+        """
         if max_running < 1:
             raise ValueError(f"max_running={max_running}: must be at least 1")
         self._batch = Batch()
         self._places = asyncio.Semaphore(max_running)
         self._call = call
+        self._probe = probe
         self._is_closed = False
         self._request_error: BaseException | None = None
         self._writer = asyncio.create_task(self._write(requests))
@@ -48,7 +66,7 @@ class AsyncResults:
                     yield result
             self._batch.check_complete()
         except grpc.RpcError as rpc_error:
-            raise status.from_rpc_error(rpc_error) from None
+            raise await self._error_of(rpc_error) from None
         except asyncio.CancelledError:
             if self._request_error is not None:
                 raise self._request_error from None
@@ -73,6 +91,15 @@ class AsyncResults:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    async def _error_of(self, rpc_error: Any) -> TandemError:
+        if rpc_error.details() != _LOST_STATUS:
+            return status.from_rpc_error(rpc_error)
+        try:
+            await self._probe()
+        except TandemError as error:
+            return error
+        return UnavailableError("the service ended the stream", status=grpc.StatusCode.UNAVAILABLE)
 
     async def _write(self, requests: AnyIterable) -> None:
         try:
