@@ -7,6 +7,8 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
 
 _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+# A collector that is not there holds up the end of the process for so long.
+_EXPORT_TIMEOUT_S = 2
 
 
 class Span:
@@ -98,7 +100,8 @@ def open_tracer(service: str, endpoint: str, ratio: float) -> Tracer:
     provider = TracerProvider(
         sampler=ParentBasedTraceIdRatio(ratio), resource=Resource.create({SERVICE_NAME: service})
     )
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint)))
+    exporter = OTLPSpanExporter(endpoint=endpoint, timeout=_EXPORT_TIMEOUT_S)
+    provider.add_span_processor(BatchSpanProcessor(exporter))
     return Tracer(provider)
 
 
