@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tandem_service.flags import flag
+from tandem_service.flags import check_at_least, flag
 from tandem_service.server_config import ServerConfig
 
 
@@ -76,10 +76,8 @@ class EngineConfig(ServerConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in _AT_LEAST_ONE:
-            _check_at_least(name, getattr(self, name), 1)
-        for name in _AT_LEAST_ZERO:
-            _check_at_least(name, getattr(self, name), 0)
+        check_at_least(self, 1, *_AT_LEAST_ONE)
+        check_at_least(self, 0, *_AT_LEAST_ZERO)
         for name in ("gpu_memory_utilization", "max_client_share"):
             if not 0 < (share := getattr(self, name)) <= 1:
                 raise ValueError(f"{name}={share}: must be in (0, 1]")
@@ -92,8 +90,3 @@ _AT_LEAST_ZERO = (
     "context_length", "max_num_waiting", "image_cache_mib", "image_pixels_mib",
     "kv_cache_mib", "num_blocks", "num_threads", "heartbeat_timeout_s", "fake_rate",
 )  # fmt: skip
-
-
-def _check_at_least(name: str, value: float, least: int) -> None:
-    if not value >= least:
-        raise ValueError(f"{name}={value}: must be at least {least}")

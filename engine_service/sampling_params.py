@@ -43,11 +43,6 @@ class SamplingParams:
         return self.temperature == 0.0
 
     @property
-    def has_truncation(self) -> bool:
-        """Whether unlikely tokens are dropped before the draw."""
-        return not self.is_greedy and (self.top_p < 1.0 or self.top_k > 0 or self.min_p > 0.0)
-
-    @property
     def has_penalties(self) -> bool:
         """Whether the logits depend on the tokens so far."""
         return self.repetition_penalty != 1.0 or self.presence_penalty != 0.0 or self.frequency_penalty != 0.0

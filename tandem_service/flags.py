@@ -22,6 +22,18 @@ def flag(default: Any, help: str, *, unit: str = "", choices: Sequence[str] | No
     return dataclasses.field(default=default, metadata={"help": help, "unit": unit, "choices": choices})
 
 
+def check_at_least(config: Any, least: float, *names: str) -> None:
+    """Sees that fields of a configuration are at least `least`.
+
+    Raises:
+        ValueError: One is not; the message has its name and value.
+    """
+    for name in names:
+        value = getattr(config, name)
+        if not value >= least:
+            raise ValueError(f"{name}={value}: must be at least {least}")
+
+
 def parse_flags(config_type: type[Config], program: str, about: str, arguments: Sequence[str]) -> Config:
     """Builds a configuration from command-line arguments.
 

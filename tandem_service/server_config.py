@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tandem_service.flags import flag
+from tandem_service.flags import check_at_least, flag
 from tandem_service.observation import ObservationConfig
 from tandem_service.tls import ListenerTls
 
@@ -52,9 +52,8 @@ class ServerConfig(ObservationConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, least in _LEAST.items():
-            if not getattr(self, name) >= least:
-                raise ValueError(f"{name}={getattr(self, name)}: must be at least {least}")
+        check_at_least(self, 1, "max_streams", "keepalive_s", "keepalive_timeout_s")
+        check_at_least(self, 0, *_AT_LEAST_ZERO)
         _ = self.tls
 
     @property
@@ -63,7 +62,6 @@ class ServerConfig(ObservationConfig):
         return ListenerTls(self.tls_cert, self.tls_key, self.tls_client_ca)
 
 
-_LEAST = {
-    "lame_duck_s": 0, "grace_s": 0, "max_streams": 1, "max_connection_idle_s": 0, "max_connection_age_s": 0,
-    "max_connection_age_grace_s": 0, "keepalive_s": 1, "keepalive_timeout_s": 1,
-}  # fmt: skip
+_AT_LEAST_ZERO = (
+    "lame_duck_s", "grace_s", "max_connection_idle_s", "max_connection_age_s", "max_connection_age_grace_s",
+)  # fmt: skip

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tandem_service.flags import flag
+from tandem_service.flags import check_at_least, flag
 from tandem_service.model_dir import last_part
 from tandem_service.server_config import ServerConfig
 from tandem_service.tls import ChannelTls
@@ -65,31 +65,8 @@ class TokenizerServiceConfig(ServerConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in (
-            "workers",
-            "encode_threads",
-            "max_request_bytes",
-            "max_requests",
-            "max_requests_per_stream",
-            "max_stop_string_chars",
-            "max_image_bytes",
-            "max_image_pixels",
-            "max_image_side",
-            "image_threads",
-            "image_memory_bytes",
-        ):
-            self._require_at_least(name, 1)
-        for name in (
-            "max_stop_strings",
-            "max_stop_token_ids",
-            "max_images",
-            "image_cache_bytes",
-            "max_linger_s",
-            "max_lingering",
-            "engine_timeout_s",
-            "template_timeout_s",
-        ):
-            self._require_at_least(name, 0)
+        check_at_least(self, 1, *_AT_LEAST_ONE)
+        check_at_least(self, 0, *_AT_LEAST_ZERO)
         for name in ("listen", "engine", "model"):
             if not getattr(self, name):
                 raise ValueError(f"{name} is empty")
@@ -107,17 +84,23 @@ class TokenizerServiceConfig(ServerConfig):
         """The model's name for clients."""
         return self.model_name or last_part(self.model)
 
-    def _require_at_least(self, name: str, bound: int) -> None:
-        value = getattr(self, name)
-        if not value >= bound:
-            raise ValueError(f"{name}={value} must be at least {bound}")
-
     def _require_shareable_port(self) -> None:
         port = self.listen.rpartition(":")[2]
         if self.listen.startswith("unix:") or not port.isdigit() or int(port) == 0:
             raise ValueError(
                 f"workers={self.workers} needs a TCP port that they can share, not listen={self.listen!r}"
             )
+
+
+_AT_LEAST_ONE = (
+    "workers", "encode_threads", "max_request_bytes", "max_requests", "max_requests_per_stream",
+    "max_stop_string_chars", "max_image_bytes", "max_image_pixels", "max_image_side", "image_threads",
+    "image_memory_bytes",
+)  # fmt: skip
+_AT_LEAST_ZERO = (
+    "max_stop_strings", "max_stop_token_ids", "max_images", "image_cache_bytes", "max_linger_s",
+    "max_lingering", "engine_timeout_s", "template_timeout_s",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

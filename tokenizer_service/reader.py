@@ -59,8 +59,9 @@ class Reader:
 
     def trace(self, traceparent: str) -> None:
         """Makes the W3C trace context that of the request, if this reader starts it."""
-        origin = dataclasses.replace(self._request.origin, traceparent=traceparent)
-        self._request = dataclasses.replace(self._request, origin=origin)
+        if traceparent != self._request.origin.traceparent:
+            origin = dataclasses.replace(self._request.origin, traceparent=traceparent)
+            self._request = dataclasses.replace(self._request, origin=origin)
 
     def cancel(self) -> None:
         """Ends the request, for all its readers; a write that is under way is not torn."""

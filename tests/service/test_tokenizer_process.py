@@ -167,7 +167,7 @@ def test_an_engine_with_another_model_ends_the_process_with_one_line(model_dir):
     [
         ({"model": "/no/such/model!"}, "/no/such/model!"),
         ({"workers": 2}, "port that they can share"),
-        ({"workers": 0}, "workers=0 must be at least 1"),
+        ({"workers": 0}, "workers=0: must be at least 1"),
         ({"default_top_p": 2}, "sampling.top_p: 2 is not in (0, 1]"),
     ],
     ids=["no-model", "workers-on-port-0", "no-workers", "default-out-of-bounds"],

@@ -104,9 +104,9 @@ def test_seeds_are_the_requests_own_first_and_splitmix64_then():
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        ({"max_requests": 0}, "max_requests=0 must be at least 1"),
-        ({"max_image_pixels": 0}, "max_image_pixels=0 must be at least 1"),
-        ({"max_images": -1}, "max_images=-1 must be at least 0"),
+        ({"max_requests": 0}, "max_requests=0: must be at least 1"),
+        ({"max_image_pixels": 0}, "max_image_pixels=0: must be at least 1"),
+        ({"max_images": -1}, "max_images=-1: must be at least 0"),
         ({"grace_s": -1.0}, "grace_s=-1.0: must be at least 0"),
         ({"grace_s": float("nan")}, "grace_s=nan"),
         ({"engine": ""}, "engine is empty"),
