@@ -5,7 +5,7 @@ from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Any
 
-from engine_service.graphs import Graphs
+from engine_service.graphs import GraphPool, Graphs
 from engine_service.model_steps import Drawn, ModelSteps
 from engine_service.step_words import NO_PREFILL, PrefillShape
 
@@ -23,9 +23,15 @@ class GraphedSteps:
     """
 
     def __init__(
-        self, steps: ModelSteps, max_num_seqs: int, max_prefill_tokens: int, pool: Any, *, is_padded: bool
+        self,
+        steps: ModelSteps,
+        max_num_seqs: int,
+        max_prefill_tokens: int,
+        pool: GraphPool | None,
+        *,
+        is_padded: bool,
     ) -> None:
-        """Nothing is captured yet; `pool` is for graphs, `is_padded` on a GPU."""
+        """Nothing is captured yet, and without a pool nothing can be; `is_padded` on a GPU."""
         self._steps = steps
         self._decode_sizes = decode_sizes(max_num_seqs) if is_padded else []
         self._prefill_sizes = [size for size in PREFILL_TOKENS if size <= max_prefill_tokens and is_padded]

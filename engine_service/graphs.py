@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import torch
 from tqdm import tqdm
@@ -13,11 +13,28 @@ Size = TypeVar("Size", bound=Hashable)
 Result = TypeVar("Result")
 
 
-class Graphs(Generic[Size, Result]):
-    """One function's graphs. Those that share a pool of memory never run at once."""
+class GraphPool:
+    """Memory of graphs that never run at once."""
 
-    def __init__(self, function: Callable[[Size], Result], pool: Any) -> None:
-        """Nothing is captured yet; `pool` is a `torch.cuda.graph_pool_handle`."""
+    def __init__(self, device: torch.device) -> None:
+        """Takes memory at once, so that there is some left.
+
+        Raises:
+            torch.OutOfMemoryError: There is not even memory for a graph of next to nothing.
+        """
+        self.handle = torch.cuda.graph_pool_handle()
+        # The first graph of a process takes memory for the generator's state, which stays while there is a
+        # graph; should it find none, torch (2.11) aborts the process when that graph is deleted.
+        self._first = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._first, pool=self.handle):
+            torch.zeros(1, device=device)
+
+
+class Graphs(Generic[Size, Result]):
+    """One function's graphs."""
+
+    def __init__(self, function: Callable[[Size], Result], pool: GraphPool | None) -> None:
+        """Nothing is captured yet; without a pool nothing can be."""
         self._function = function
         self._pool = pool
         self._captured: dict[Size, tuple[torch.cuda.CUDAGraph, Result]] = {}
@@ -44,10 +61,11 @@ class Graphs(Generic[Size, Result]):
         self._captured[size] = self._capture(size)
 
     def _capture(self, size: Size) -> tuple[torch.cuda.CUDAGraph, Result]:
+        assert self._pool is not None
         self._function(size)  # compiles what is not compiled yet, which a capture cannot
         torch.cuda.synchronize()
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool):
+        with torch.cuda.graph(graph, pool=self._pool.handle):
             result = self._function(size)
         return graph, result
 

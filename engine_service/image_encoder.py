@@ -2,11 +2,10 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import torch
 
-from engine_service.graphs import Graphs
+from engine_service.graphs import GraphPool, Graphs
 from engine_service.models.llava import Llava
 from engine_service.plan import ImageWork
 
@@ -17,8 +16,8 @@ BATCH_SIZES = (32, 16, 8, 4, 2, 1)
 class ImageEncoder:
     """Brings pixels to the device and has their features written to their slots."""
 
-    def __init__(self, model: Llava, device: torch.device, pool: Any) -> None:
-        """All on `device`; `pool` is for graphs."""
+    def __init__(self, model: Llava, device: torch.device, pool: GraphPool | None) -> None:
+        """All on `device`; without a pool there are no graphs."""
         self._num_images = len(model.features)
         self._sizes = [size for size in BATCH_SIZES if size <= self._num_images]
         self._model = model

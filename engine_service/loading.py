@@ -13,7 +13,7 @@ from engine_service.config import EngineConfig
 from engine_service.cuda_graph import GraphedSteps
 from engine_service.device import check_device, choose_device
 from engine_service.device_memory import MemoryUse
-from engine_service.graphs import capture_in_turn
+from engine_service.graphs import GraphPool, capture_in_turn
 from engine_service.image_encoder import ImageEncoder
 from engine_service.kv_cache import KVCache, bytes_per_block
 from engine_service.model_config import ModelConfig, num_image_slots
@@ -71,7 +71,7 @@ def _load(
     loaded = _load_model(model_config, directory, dtype, device, use, num_images)
     model = loaded.language_model if isinstance(loaded, Llava) else loaded
     is_gpu = device.type == "cuda"
-    pool = torch.cuda.graph_pool_handle() if is_gpu else None
+    pool = GraphPool(device) if is_gpu and not config.eager else None
     images = ImageEncoder(loaded, device, pool) if isinstance(loaded, Llava) else None
     use.note("weights")
     table = _sequence_table(config, model_config, num_eos_ids, device)
@@ -93,7 +93,7 @@ def _load(
     steps = steps_with(_num_blocks(config, model_config, dtype, use))
     use.note("KV cache")
     graphs = GraphedSteps(steps, config.max_num_seqs, config.max_prefill_tokens, pool, is_padded=is_gpu)
-    if is_gpu and not config.eager:
+    if pool:
         use.give_back()  # as each capture does
         capture_in_turn(graphs.captures() + (images.captures() if images else []))
         use.note("graphs")
