@@ -2,6 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Callable, Hashable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -53,7 +54,7 @@ class GraphedSteps:
             or shape.num_chunks > self._prefill_chunks
         ):
             return shape
-        return self._prefill_shape(self._prefill_sizes[index])
+        return replace(self._prefill_shape(self._prefill_sizes[index]), is_whole=shape.is_whole)
 
     def prefill(self, shape: PrefillShape) -> Drawn:
         """As ModelSteps.prefill."""

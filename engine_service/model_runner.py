@@ -84,7 +84,8 @@ class ModelRunner:
         if plan.prefills:
             drawn = self._graphs.prefill(shape)
             self._take(drawn, [chunk.sequence for chunk in plan.prefills if chunk.is_last], launched)
-            self._take_prompt_logprobs(plan.prefills, drawn.residual, launched)
+            if shape.is_whole:
+                self._take_prompt_logprobs(plan.prefills, drawn.residual, launched)
         if plan.decodes:
             self._take(self._graphs.decode(len(plan.decodes)), plan.decodes, launched)
         launched.results.end()
@@ -141,7 +142,7 @@ class ModelRunner:
         begin = 0
         for place, chunk in enumerate(chunks):
             wanted = chunk.sequence.prompt_logprobs
-            if wanted is not None and not chunk.sequence.is_started:
+            if wanted is not None and chunk.sequence.wants_prompt_logprobs:
                 predicted = chunk.sequence.tokens[chunk.start + 1 : chunk.start + chunk.length + 1]
                 for start in range(0, len(predicted), LOGPROB_ROWS):
                     part = self._to_device(predicted[start : start + LOGPROB_ROWS])

@@ -22,7 +22,8 @@ class Drawn:
     Attributes:
         tokens: [num_drawing] int32.
         logits: [num_drawing, vocab_size] float32, as the model gave them.
-        residual: [num_tokens, hidden_size], the residual stream after the last layer.
+        residual: [num_tokens, hidden_size], the residual stream after the last layer; of a prefill that is
+            not whole, [num_drawing, hidden_size].
     """
 
     tokens: torch.Tensor
@@ -70,12 +71,13 @@ class ModelSteps:
         begin = 2 * aligned(self._max_num_seqs)
         words = self._words[begin : begin + shape.num_words]
         batch = PrefillBatch.of(words, shape, self.table, self.cache.block_size, self._context_length)
-        residual = self.model(batch, self.cache)
-        return self._draw(residual, residual[batch.ends], batch.draw_rows, batch.draw_positions)
+        residual = self.model(batch, self.cache, None if shape.is_whole else batch.ends)
+        ends = residual[batch.ends] if shape.is_whole else residual
+        return self._draw(residual, ends, batch.draw_rows, batch.draw_positions)
 
     def _draw(
         self,
-        residual: torch.Tensor,  # [num_tokens, hidden_size]
+        residual: torch.Tensor,  # [num_tokens or num_drawing, hidden_size]
         ends: torch.Tensor,  # [num_drawing, hidden_size]
         rows: torch.Tensor,  # [num_drawing]
         positions: torch.Tensor,  # [num_drawing], of the tokens to draw

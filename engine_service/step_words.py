@@ -19,17 +19,20 @@ class PrefillShape:
         num_tokens: Tokens of all chunks.
         num_chunks: Chunks.
         num_drawing: Chunks after which a token is drawn.
+        is_whole: Whether the residual stream is wanted of all tokens, and not only of those that draw.
     """
 
     num_tokens: int
     num_chunks: int
     num_drawing: int
+    is_whole: bool = False
 
     @classmethod
     def of(cls, chunks: Items[PrefillChunk]) -> PrefillShape:
         """The shape without padding."""
         num_drawing = sum(chunk.is_last for chunk in chunks)
-        return cls(sum(chunk.length for chunk in chunks), len(chunks), num_drawing)
+        is_whole = any(chunk.sequence.wants_prompt_logprobs for chunk in chunks)
+        return cls(sum(chunk.length for chunk in chunks), len(chunks), num_drawing, is_whole)
 
     def segments(self) -> Iterator[tuple[int, int]]:
         """Place and size of each part, in the order in which `step_words` writes them."""

@@ -1,5 +1,6 @@
 """The engine's logits of known tokens: a prompt in one prefill, then a decode step for each further one."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -61,8 +62,11 @@ def _prefill(
     chunk = PrefillChunk(sequence, 0, known.num_prompt, is_first=True, is_last=True, features=tuple(features))
     shape = runner._graphs.prefill_shape(PrefillShape.of([chunk]))
     runner._send_inputs(Plan(0, [chunk], []), shape)
-    drawn = runner._graphs.prefill(shape)
-    return runner._prompt_logits(drawn.residual[: known.num_prompt]).cpu()
+    whole = runner._graphs.prefill(replace(shape, is_whole=True))
+    logits = runner._prompt_logits(whole.residual[: known.num_prompt]).cpu()
+    # The last row as requests have it, which compute no more than they need of the last layer.
+    logits[-1] = runner._graphs.prefill(shape).logits[0].cpu()
+    return logits
 
 
 def _decode(runner: ModelRunner, sequence: Sequence, place: int) -> torch.Tensor:

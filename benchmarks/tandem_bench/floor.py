@@ -1,6 +1,7 @@
 """The least time that a workload takes, by the bytes it must read and the operations it must do."""
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -47,8 +48,11 @@ class Floor:
         return self._seconds(num_bytes, operations)
 
     def prefill_s(self, lengths: Sequence[int]) -> float:
-        """Prompts of these lengths, of which only the last tokens pass the head."""
+        """Prompts of these lengths, of which only the last tokens pass the head and what of the last layer
+        comes after its attention.
+        """
         operations = 2.0 * self._layer_weights * sum(lengths) + 2.0 * self._head_weights * len(lengths)
+        operations -= 2.0 * self._last_weights * (sum(lengths) - len(lengths))
         operations += self._attention_operations * sum(length**2 / 2 for length in lengths)
         return self._seconds(self.weight_bytes, operations)
 
@@ -77,8 +81,17 @@ class Floor:
 
     @property
     def _layer_weights(self) -> int:
+        return self._weights_of(r"_proj\.weight$")
+
+    @property
+    def _last_weights(self) -> int:
+        """Those of the last layer that come after its attention."""
+        last = self.shape.num_layers - 1
+        return self._weights_of(rf"layers\.{last}\.(self_attn\.o|mlp\.\w+)_proj\.weight$")
+
+    def _weights_of(self, pattern: str) -> int:
         sizes = self.shape.language_tensors()
-        return sum(math.prod(size) for name, size in sizes.items() if name.endswith("_proj.weight"))
+        return sum(math.prod(size) for name, size in sizes.items() if re.search(pattern, name))
 
     @property
     def _attention_operations(self) -> int:

@@ -34,16 +34,20 @@ class Attention(nn.Module):
         k_cache: torch.Tensor,  # [num_blocks, block_size, num_kv_heads, head_dim]
         v_cache: torch.Tensor,  # [num_blocks, block_size, num_kv_heads, head_dim]
         cos_sin: torch.Tensor,  # [context_length, head_dim]
-    ) -> None:
+        places: torch.Tensor | None = None,  # [num_places]
+    ) -> torch.Tensor:  # [num_tokens, hidden_size], or [num_places, hidden_size]
         """Stores the tokens' keys and values, attends to all that is stored of their sequences, and adds
-        the outcome to the residual stream.
+        the outcome to the residual stream, of which it goes on with `places` only if there are any.
         """
         q = norm_qkv_rope_store(
             residual, norm, self.eps, self.qkv_weight, self.qkv_bias, self.q_norm, self.k_norm,
             batch.positions, cos_sin, k_cache, v_cache, batch.slot_mapping,
         )  # fmt: skip
-        attended = batch.attend(q, k_cache, v_cache, self.head_dim**-0.5)
-        linear_residual(attended.flatten(1), self.o_weight, residual)
+        attended = batch.attend(q, k_cache, v_cache, self.head_dim**-0.5).flatten(1)
+        if places is not None:
+            attended, residual = attended[places], residual[places]
+        linear_residual(attended, self.o_weight, residual)
+        return residual
 
     def checkpoint_tensors(self, prefix: str) -> dict[str, torch.Tensor]:
         """Where each tensor of the checkpoint goes, by its name there."""

@@ -35,10 +35,12 @@ class DecoderLayer(nn.Module):
         k_cache: torch.Tensor,  # [num_blocks, block_size, num_kv_heads, head_dim]
         v_cache: torch.Tensor,  # [num_blocks, block_size, num_kv_heads, head_dim]
         cos_sin: torch.Tensor,  # [context_length, head_dim]
-    ) -> None:
-        """Adds what attention and feed-forward find to the stream."""
-        self.attention(residual, self.input_norm, batch, k_cache, v_cache, cos_sin)
+        places: torch.Tensor | None = None,  # [num_places]
+    ) -> torch.Tensor:  # [num_tokens, hidden_size], or [num_places, hidden_size]
+        """Adds what attention and feed-forward find to the stream; `places` cut it as in `Attention`."""
+        residual = self.attention(residual, self.input_norm, batch, k_cache, v_cache, cos_sin, places)
         self.mlp(residual, self.post_attention_norm)
+        return residual
 
     def checkpoint_tensors(self, prefix: str) -> dict[str, torch.Tensor]:
         """Where each tensor of the checkpoint goes, by its name there."""
@@ -70,11 +72,19 @@ class Decoder(nn.Module):
             self.head_weight = tied if config.is_tied else parameter(*tied.shape)
             self.cos_sin = cos_sin_table(config, device)
 
-    def forward(self, batch: Batch, cache: KVCache) -> torch.Tensor:  # [num_tokens, hidden_size]
-        """The residual stream after the last layer; the tokens' keys and values are in the cache then."""
+    def forward(
+        self,
+        batch: Batch,
+        cache: KVCache,
+        places: torch.Tensor | None = None,  # [num_places]
+    ) -> torch.Tensor:  # [num_tokens, hidden_size], or [num_places, hidden_size]
+        """The residual stream after the last layer, of all tokens or of those at `places`: behind the last
+        layer's attention the others need not be computed. Keys and values of all are in the cache then.
+        """
         residual = embedding(batch.token_ids, self.embedding_weight)
-        for layer, k_cache, v_cache in zip(self.layers, cache.keys, cache.values, strict=True):
-            layer(residual, batch, k_cache, v_cache, self.cos_sin)
+        last = len(self.layers) - 1
+        for index, (layer, *caches) in enumerate(zip(self.layers, cache.keys, cache.values, strict=True)):
+            residual = layer(residual, batch, *caches, self.cos_sin, places if index == last else None)
         return residual
 
     def logits(

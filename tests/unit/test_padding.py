@@ -95,6 +95,7 @@ def unpadded(local_core, checkpoint):
         pytest.param((58, 3, 4), 4, id="one-drawing"),
         pytest.param((64, 4, 4), 8, id="all"),
         pytest.param((240, 8, 8), 8, id="past-all-prompts"),
+        pytest.param((58, 3, 3, True), 3, id="all-tokens-to-the-end"),
     ],
 )
 def test_padded_shapes_draw_the_same_tokens(local_core, checkpoint, unpadded, shape, num_seqs):

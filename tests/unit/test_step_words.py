@@ -49,6 +49,14 @@ def test_the_shape_counts_tokens_chunks_and_those_that_draw():
     assert PrefillShape.of([]) == NO_PREFILL
 
 
+def test_the_shape_is_whole_while_a_prompt_waits_for_its_log_probabilities():
+    sequence = Sequence((0, 1), SequenceSpec((1, 2, 3), 9, prompt_logprobs=0), 1, 0.0, ())
+    chunk = PrefillChunk(sequence, 0, 3, is_first=True, is_last=True)
+    assert PrefillShape.of([*_chunks(), chunk]) == PrefillShape(12, 4, 3, is_whole=True)
+    sequence.is_started = True
+    assert PrefillShape.of([chunk]) == PrefillShape(3, 1, 1)
+
+
 def test_chunks_are_packed_without_padding():
     begins, starts, rows, lens, ends, draw_rows, draw_positions, ids = _parts(
         _chunks(), PrefillShape(9, 3, 2)
