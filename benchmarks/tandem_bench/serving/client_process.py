@@ -18,6 +18,8 @@ from tandem_bench.serving.timed_answer import INCOMPLETE, TimedAnswer, TimedRequ
 
 # A connection for each stream: streams of one connection would all have the same worker.
 _OPTIONS = [("grpc.use_local_subchannel_pool", 1)]
+_READY_TIMEOUT_S = 10.0
+_PAUSE_S = 0.1
 
 
 async def serve(target: str) -> None:
@@ -31,12 +33,26 @@ async def serve(target: str) -> None:
         missing = max(0, job.num_streams - len(clients))
         clients += [tandem.AsyncClient(target, retries=0, options=_OPTIONS) for _ in range(missing)]
         used = clients[: job.num_streams]
-        await asyncio.gather(*(client.models() for client in used))
+        await asyncio.gather(*(_await_service(client) for client in used))
         _send(READY)
         start_s: float = await _receive()
         await asyncio.sleep(start_s - time.monotonic())
         await _run(job, used, start_s)
         _send(DONE)
+
+
+async def _await_service(client: tandem.AsyncClient) -> None:
+    """Connects; workers that serve one port are not ready all at once."""
+    end_s = time.monotonic() + _READY_TIMEOUT_S
+    while True:
+        try:
+            await client.models()
+        except tandem.UnavailableError:
+            if time.monotonic() > end_s:
+                raise
+            await asyncio.sleep(_PAUSE_S)
+        else:
+            return
 
 
 async def _run(job: Job, clients: Sequence[tandem.AsyncClient], start_s: float) -> None:
