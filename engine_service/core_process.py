@@ -14,6 +14,8 @@ from engine_service.core_messages import Command, Report, Shutdown
 
 log = logging.getLogger("tandem.engine")
 
+_PARTS_OF_SILENCE = 8
+
 
 class CoreProcess:
     """One life of the core. The event loop reads its reports; a thread writes commands, which may block."""
@@ -31,8 +33,8 @@ class CoreProcess:
         self._loop = asyncio.get_running_loop()
         self._on_report = on_report
         self._on_death = on_death
-        self._heard_s = 0.0
-        self._watcher: asyncio.TimerHandle | None = None
+        self._num_reads = 0
+        self._has_ended = threading.Event()
         self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
         # A fresh interpreter: forking a process with gRPC threads is not safe.
         context = multiprocessing.get_context("spawn")
@@ -48,17 +50,12 @@ class CoreProcess:
         self._commands.put(command)
 
     def watch(self, timeout_s: float, on_silence: Callable[[], None]) -> None:
-        """From now on kills the core once it has been silent for `timeout_s` seconds.
+        """From now on kills the core once it has been silent for `timeout_s` seconds, or a little more.
 
         `on_silence` is called then, on the event loop: a core that hangs in a driver may take long to die.
+        A thread watches, since a core that stops amid a record holds up the loop, which reads it.
         """
-        silent_s = self._loop.time() - self._heard_s
-        if silent_s < timeout_s:
-            self._watcher = self._loop.call_later(timeout_s - silent_s, self.watch, timeout_s, on_silence)
-        else:
-            log.error("the core has been silent for %.1f s; killing it", silent_s)
-            self._process.kill()
-            on_silence()
+        threading.Thread(target=self._watch, args=(timeout_s, on_silence), daemon=True).start()
 
     async def stop(self, timeout_s: float) -> None:
         """Ends the process, by force after `timeout_s` seconds."""
@@ -73,15 +70,27 @@ class CoreProcess:
         self._process.kill()
         await asyncio.to_thread(self._process.join)
 
+    def _watch(self, timeout_s: float, on_silence: Callable[[], None]) -> None:
+        num_reads, num_silent = self._num_reads, 0
+        # In parts, so that the time for which this process itself was stopped counts as one of them.
+        while num_silent < _PARTS_OF_SILENCE:
+            if self._has_ended.wait(timeout_s / _PARTS_OF_SILENCE):
+                return
+            num_silent = num_silent + 1 if self._num_reads == num_reads else 0
+            num_reads = self._num_reads
+        log.error("the core has been silent for %.1f s; killing it", timeout_s)
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to tell
+            self._loop.call_soon_threadsafe(on_silence)
+        self._process.kill()
+
     def _receive(self) -> None:
-        self._heard_s = self._loop.time()
+        self._num_reads += 1
         try:
             while self._pipe.poll():
                 self._on_report(self._pipe.recv())
         except (EOFError, OSError):
             self._loop.remove_reader(self._pipe.fileno())
-            if self._watcher is not None:
-                self._watcher.cancel()
+            self._has_ended.set()
             self._loop.run_in_executor(None, self._bury)
 
     def _bury(self) -> None:

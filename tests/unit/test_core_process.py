@@ -1,0 +1,37 @@
+"""A core that falls silent is killed, wherever it stopped; its silence is told first, then its end."""
+
+import asyncio
+import threading
+
+import pytest
+
+from engine_service import core_process
+from engine_service.config import EngineConfig
+from support import silent_cores
+
+CORES = [silent_cores.silent, silent_cores.amid_a_record]
+
+
+@pytest.mark.parametrize("main", CORES, ids=["between-records", "amid-a-record"])
+def test_a_silent_core_is_killed(monkeypatch, main):
+    monkeypatch.setattr(core_process.core_main, "main", main)
+    told = []
+    # A loop that is held up sees no time pass.
+    alarm = threading.Timer(20, told.append, ["the loop was held up"])
+
+    async def run():
+        begun, ended = asyncio.Event(), asyncio.Event()
+
+        def on_report(report):
+            told.append(report)
+            begun.set()
+            core.watch(0.5, lambda: told.append("silence"))
+
+        core = core_process.CoreProcess(EngineConfig(), on_report, ended.set)
+        await asyncio.wait_for(begun.wait(), 60)
+        alarm.start()
+        await asyncio.wait_for(ended.wait(), 60)
+
+    asyncio.run(run())
+    alarm.cancel()
+    assert told == ["report", "silence"]
