@@ -60,6 +60,13 @@ class GraphedSteps:
         """As ModelSteps.prefill."""
         return self._prefill.run(shape)
 
+    def run_all(self) -> None:
+        """Computes each size once, from whatever the words are."""
+        for size in self._decode_sizes:
+            self._steps.decode(size)
+        for num_tokens in self._prefill_sizes:
+            self._steps.prefill(self._prefill_shape(num_tokens))
+
     def captures(self) -> list[Callable[[], None]]:
         """What captures each size, the largest first."""
         shapes = [self._prefill_shape(size) for size in reversed(self._prefill_sizes)]

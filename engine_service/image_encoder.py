@@ -44,6 +44,11 @@ class ImageEncoder:
         """Runs the largest batch on nothing: shows its memory."""
         self._see(self._sizes[0])
 
+    def run_all(self) -> None:
+        """Runs each size of a batch on nothing."""
+        for size in self._sizes:
+            self._see(size)
+
     def captures(self) -> list[Callable[[], None]]:
         """What captures each size of a batch, the largest first; only before there are features."""
         return [partial(self._graphs.capture, size) for size in self._sizes]

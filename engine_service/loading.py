@@ -1,33 +1,27 @@
 """From a checkpoint to a runner that is ready: weights, sizes, KV cache, graphs."""
 
-import contextlib
 import logging
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
+from engine_service.allocation import empty_model, largest_prefill, steps_of
+from engine_service.compiling import all_launches, compiling
 from engine_service.config import EngineConfig
 from engine_service.cuda_graph import GraphedSteps
 from engine_service.device import check_device, choose_device
 from engine_service.device_memory import MemoryUse
 from engine_service.graphs import GraphPool, capture_in_turn
 from engine_service.image_encoder import ImageEncoder
-from engine_service.kv_cache import KVCache, bytes_per_block
+from engine_service.kv_cache import bytes_per_block
 from engine_service.model_config import ModelConfig, num_image_slots
 from engine_service.model_runner import ModelRunner
 from engine_service.model_steps import ModelSteps
 from engine_service.models.decoder import Decoder
 from engine_service.models.llava import Llava
-from engine_service.sampling_params import MAX_LOGIT_BIAS, MAX_STOP_TOKEN_IDS
-from engine_service.sequence_table import SequenceTable
-from engine_service.step_words import PrefillShape
-from engine_service.upload import Upload, aligned
 from engine_service.weights import load_weights
-from tandem_kernels.decode_plan import empty_plan
-from tandem_kernels.sequence_state import StateLayout
 
 log = logging.getLogger("tandem.core")
 
@@ -68,22 +62,18 @@ def _load(
     use: MemoryUse,
 ) -> ModelRunner:
     num_images = num_image_slots(model_config, config.image_cache_mib << 20, dtype.itemsize)
-    loaded = _load_model(model_config, directory, dtype, device, use, num_images)
-    model = loaded.language_model if isinstance(loaded, Llava) else loaded
     is_gpu = device.type == "cuda"
+    if is_gpu:
+        without_memory = empty_model(model_config, dtype, torch.device("meta"), num_images)
+        use.check_weights(sum(each.nbytes for each in without_memory.parameters()))
+    model = empty_model(model_config, dtype, device, num_images)
+    launches = all_launches(config, model_config, num_eos_ids, dtype, num_images) if is_gpu else None
+    with compiling(launches):
+        _fill(model, model_config, directory)
     pool = GraphPool(device) if is_gpu and not config.eager else None
-    images = ImageEncoder(loaded, device, pool) if isinstance(loaded, Llava) else None
+    images = ImageEncoder(model, device, pool) if isinstance(model, Llava) else None
     use.note("weights")
-    table = _sequence_table(config, model_config, num_eos_ids, device)
-    upload = Upload(_num_input_words(config), device)
-    heads = (model_config.num_heads, model_config.num_kv_heads, model_config.head_dim)
-    plan = empty_plan(config.max_num_seqs, *heads, device)
-
-    def steps_with(num_blocks: int) -> ModelSteps:
-        cache = KVCache(model_config, num_blocks, config.kv_block_size, dtype, device)
-        table.use_scratch_block(num_blocks)
-        return ModelSteps(model, cache, table, upload, plan)
-
+    steps_with = steps_of(model, config, model_config, num_eos_ids, dtype, device)
     if is_gpu:
         # What it takes stays with torch, and is there again whenever a step needs as much.
         _run_largest_prefill(steps_with(0), config)
@@ -98,7 +88,7 @@ def _load(
         capture_in_turn(graphs.captures() + (images.captures() if images else []))
         use.note("graphs")
     use.report()
-    return ModelRunner(steps, graphs, upload, images)
+    return ModelRunner(steps, graphs, steps.upload, images)
 
 
 def _dtype(config: EngineConfig, model_config: ModelConfig, device: torch.device) -> torch.dtype:
@@ -109,34 +99,7 @@ def _dtype(config: EngineConfig, model_config: ModelConfig, device: torch.device
     return torch.float16 if model_config.dtype == "float16" else torch.bfloat16
 
 
-@contextlib.contextmanager
-def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
-
-
-def _load_model(
-    model_config: ModelConfig,
-    directory: Path,
-    dtype: torch.dtype,
-    device: torch.device,
-    use: MemoryUse,
-    num_images: int,
-) -> Decoder | Llava:
-    def make(device: torch.device) -> Decoder | Llava:
-        if model_config.vision is None:
-            return Decoder(model_config, device)
-        return Llava(model_config, device, num_images)
-
-    with _default_dtype(dtype):
-        if device.type == "cuda":
-            without_memory = make(torch.device("meta"))
-            use.check_weights(sum(each.nbytes for each in without_memory.parameters()))
-        model = make(device)
+def _fill(model: Decoder | Llava, model_config: ModelConfig, directory: Path) -> None:
     start_s = time.monotonic()
     rename = model.checkpoint_name if isinstance(model, Llava) else str
     tensors = model.checkpoint_tensors()
@@ -145,30 +108,11 @@ def _load_model(
     log.info(
         "loaded %.2f GB of weights in %.1f s, %.1f GB/s", num_bytes / 1e9, seconds, num_bytes / 1e9 / seconds
     )
-    return model
-
-
-def _sequence_table(
-    config: EngineConfig, model_config: ModelConfig, num_eos_ids: int, device: torch.device
-) -> SequenceTable:
-    context_length = config.context_length or model_config.context_length
-    layout = StateLayout(
-        max_stop_ids=MAX_STOP_TOKEN_IDS + num_eos_ids,
-        max_biases=MAX_LOGIT_BIAS,
-        max_blocks=-(-context_length // config.kv_block_size),
-    )
-    return SequenceTable(config.max_num_seqs, model_config.vocab_size, layout, device)
-
-
-def _num_input_words(config: EngineConfig) -> int:
-    """Words of the fullest step."""
-    shape = PrefillShape(config.max_prefill_tokens, config.max_num_seqs, config.max_num_seqs)
-    return 2 * aligned(config.max_num_seqs) + shape.num_words
 
 
 def _run_largest_prefill(steps: ModelSteps, config: EngineConfig) -> None:
-    """Runs as many padding tokens as a step may have: compiles the kernels and shows their memory."""
-    shape = PrefillShape(config.max_prefill_tokens, 1, 1)
+    """Runs as many padding tokens as a step may have: shows the memory that it takes."""
+    shape = largest_prefill(config)
     steps.fill_with_padding(shape)
     steps.prefill(shape)
     check_device(steps.table.state.device)

@@ -32,7 +32,7 @@ class Drawn:
 
 
 class ModelSteps:
-    """A model with its cache, its sequences' state and the room for its logits."""
+    """A model with its cache, its sequences' state, its input and the room for its logits."""
 
     def __init__(
         self, model: Decoder, cache: KVCache, table: SequenceTable, upload: Upload, plan: DecodePlan
@@ -41,7 +41,7 @@ class ModelSteps:
         self.model = model
         self.cache = cache
         self.table = table
-        self._upload = upload
+        self.upload = upload
         self._words = upload.words
         self._plan = plan
         self._max_num_seqs = table.scratch_row
@@ -54,7 +54,7 @@ class ModelSteps:
 
     def fill_with_padding(self, shape: PrefillShape) -> None:
         """Makes the words a step of nothing but padding, with a prefill of this shape."""
-        self._upload.send(step_words(Plan(0, [], []), shape, self._max_num_seqs), self.table)
+        self.upload.send(step_words(Plan(0, [], []), shape, self._max_num_seqs), self.table)
 
     def decode(self, num_seqs: int) -> Drawn:
         """The next token of `num_seqs` sequences, padding included, whose rows and context lengths are the

@@ -11,9 +11,10 @@ import torch
 
 def has_dependent_launch(x: torch.Tensor) -> bool:
     """Whether kernels on the device of `x` can begin before their predecessors end."""
-    return x.is_cuda and _capability(x.device) >= (9, 0)
+    return not x.is_cpu and capability(x.device) >= (9, 0)
 
 
 @functools.cache
-def _capability(device: torch.device) -> tuple[int, int]:
-    return torch.cuda.get_device_capability(device)
+def capability(device: torch.device) -> tuple[int, int]:
+    """The compute capability of a GPU; for the meta device that of the current GPU."""
+    return torch.cuda.get_device_capability(None if device.type == "meta" else device)

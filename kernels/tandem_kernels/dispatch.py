@@ -1,4 +1,7 @@
-"""Which code runs an operation: its Triton kernel on an NVIDIA GPU, plain torch anywhere else."""
+"""Which code runs an operation: plain torch on a CPU, its Triton kernel on an NVIDIA GPU.
+
+On the meta device too it is the kernel's launcher, for `compile_launches`.
+"""
 
 import functools
 import importlib
@@ -29,6 +32,6 @@ def by_device(reference: Callable[_Arguments, _Result], module: str) -> Callable
     def operation(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
         first = args[0]
         assert isinstance(first, torch.Tensor)
-        return cast(_Result, (launcher if first.is_cuda else reference)(*args, **kwargs))
+        return cast(_Result, (reference if first.is_cpu else launcher)(*args, **kwargs))
 
     return operation

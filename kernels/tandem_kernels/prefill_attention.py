@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
-from tandem_kernels.dependent_launch import has_dependent_launch
+from tandem_kernels.dependent_launch import capability, has_dependent_launch
 
 LOG2_E = 1.4426950408889634
 
@@ -28,7 +28,7 @@ def prefill_attention(
     scale: float,  # 1 / sqrt(D)
 ) -> torch.Tensor:  # [T, H, D]
     """Causal attention of chunks to their whole context, whose keys and values are in the cache."""
-    tile = tile_shape(q.shape[2], q.dtype, _is_hopper(q.device))
+    tile = tile_shape(q.shape[2], q.dtype, not q.is_cpu and capability(q.device)[0] == 9)
     arguments = (k_cache, v_cache, block_tables, rows, cu_seqlens_q, context_lens)
     return tiled_prefill_attention(q, *arguments, scale, tile)
 
@@ -121,10 +121,6 @@ def kernel_constants(
         "BLOCK_N": tile.block_n,
         "BLOCK_D": max(16, triton.next_power_of_2(head_dim)),
     }
-
-
-def _is_hopper(device: torch.device) -> bool:
-    return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] == 9
 
 
 @triton.jit(do_not_specialize=["num_seqs", "table_stride"])

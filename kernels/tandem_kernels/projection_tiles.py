@@ -85,7 +85,7 @@ def projection_tile(operation: str, x: torch.Tensor, weight: torch.Tensor) -> Ti
         tile = None if entry is None else Tile(*entry)
     else:
         tile = default_tile(operation, bucket, num_rows, size)
-    return tile.within(_shared_bytes(x.device)) if tile is not None and x.is_cuda else tile
+    return tile.within(_shared_bytes(x.device)) if tile is not None and not x.is_cpu else tile
 
 
 def default_tile(operation: str, bucket: int, num_rows: int, size: int) -> Tile | None:
@@ -125,5 +125,7 @@ def _tensor_core_tile(operation: str, block_m: int, num_rows: int, size: int) ->
 
 @functools.cache
 def _shared_bytes(device: torch.device) -> int:
-    """What a program may use on this device."""
-    return int(triton.runtime.driver.active.utils.get_device_properties(device.index)["max_shared_mem"])
+    """What a program may use on this GPU; for the meta device on the current one."""
+    driver = triton.runtime.driver.active
+    index = driver.get_current_device() if device.index is None else device.index
+    return int(driver.utils.get_device_properties(index)["max_shared_mem"])
