@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import torch
 
@@ -36,16 +37,17 @@ def steps_of(
     num_eos_ids: int,
     dtype: torch.dtype,
     device: torch.device,
-) -> Callable[[int], ModelSteps]:
-    """Allocates all but the KV cache; what is returned does that, for a number of blocks."""
+) -> Callable[[int, int], ModelSteps]:
+    """Allocates all but the KV cache, which what is returned does, for numbers of blocks and layers."""
     language_model = model.language_model if isinstance(model, Llava) else model
     table = _sequence_table(config, model_config, num_eos_ids, device)
     upload = Upload(_num_input_words(config), device)
     heads = (model_config.num_heads, model_config.num_kv_heads, model_config.head_dim)
     plan = empty_plan(config.max_num_seqs, *heads, device)
 
-    def steps_with(num_blocks: int) -> ModelSteps:
-        cache = KVCache(model_config, num_blocks, config.kv_block_size, dtype, device)
+    def steps_with(num_blocks: int, num_layers: int) -> ModelSteps:
+        layers = replace(model_config, num_layers=num_layers)
+        cache = KVCache(layers, num_blocks, config.kv_block_size, dtype, device)
         table.use_scratch_block(num_blocks)
         return ModelSteps(language_model, cache, table, upload, plan)
 

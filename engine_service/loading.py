@@ -3,12 +3,13 @@
 import logging
 import os
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from engine_service.allocation import empty_model, largest_prefill, steps_of
-from engine_service.compiling import all_launches, compiling
+from engine_service.compiling import compiling, launch_all
 from engine_service.config import EngineConfig
 from engine_service.cuda_graph import GraphedSteps
 from engine_service.device import check_device, choose_device
@@ -67,20 +68,21 @@ def _load(
         without_memory = empty_model(model_config, dtype, torch.device("meta"), num_images)
         use.check_weights(sum(each.nbytes for each in without_memory.parameters()))
     model = empty_model(model_config, dtype, device, num_images)
-    launches = all_launches(config, model_config, num_eos_ids, dtype, num_images) if is_gpu else None
-    with compiling(launches):
-        _fill(model, model_config, directory)
     pool = GraphPool(device) if is_gpu and not config.eager else None
     images = ImageEncoder(model, device, pool) if isinstance(model, Llava) else None
-    use.note("weights")
     steps_with = steps_of(model, config, model_config, num_eos_ids, dtype, device)
     if is_gpu:
+        with compiling(partial(launch_all, config, steps_with(0, 1), images)):
+            _fill(model, model_config, directory)
+        use.note("weights")
         # What it takes stays with torch, and is there again whenever a step needs as much.
-        _run_largest_prefill(steps_with(0), config)
+        _run_largest_prefill(steps_with(0, model_config.num_layers), config)
         if images:
             images.run_largest()
         use.note("workspace")
-    steps = steps_with(_num_blocks(config, model_config, dtype, use))
+    else:
+        _fill(model, model_config, directory)
+    steps = steps_with(_num_blocks(config, model_config, dtype, use), model_config.num_layers)
     use.note("KV cache")
     graphs = GraphedSteps(steps, config.max_num_seqs, config.max_prefill_tokens, pool, is_padded=is_gpu)
     if pool:

@@ -12,6 +12,9 @@ def cos_sin_table(config: ModelConfig, device: torch.device) -> torch.Tensor:
 
     Frequencies are theta^(-2i/d) (Su et al., 2021), stretched for llama3 scaling.
     """
+    if device.type == "meta":
+        # For `arange` there torch (2.11) imports its compiler and sympy, which takes seconds.
+        return torch.empty(config.context_length, config.head_dim, dtype=torch.float32, device=device)
     exponents = torch.arange(0, config.head_dim, 2, dtype=torch.float32) / config.head_dim
     frequencies = 1.0 / config.rope_theta**exponents
     if config.rope_scaling is not None:

@@ -79,11 +79,12 @@ class Decoder(nn.Module):
         places: torch.Tensor | None = None,  # [num_places]
     ) -> torch.Tensor:  # [num_tokens, hidden_size], or [num_places, hidden_size]
         """The residual stream after the last layer, of all tokens or of those at `places`: behind the last
-        layer's attention the others need not be computed. Keys and values of all are in the cache then.
+        layer's attention the others need not be computed. Keys and values of all are in the cache then, and
+        only as many layers run as that has.
         """
         residual = embedding(batch.token_ids, self.embedding_weight)
-        last = len(self.layers) - 1
-        for index, (layer, *caches) in enumerate(zip(self.layers, cache.keys, cache.values, strict=True)):
+        last = len(cache.keys) - 1
+        for index, (layer, *caches) in enumerate(zip(self.layers, cache.keys, cache.values, strict=False)):
             residual = layer(residual, batch, *caches, self.cos_sin, places if index == last else None)
         return residual
 

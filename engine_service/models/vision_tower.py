@@ -25,9 +25,11 @@ class VisionTower(nn.Module):
             self.input_norm = LayerNorm(config)
             self.layers = nn.ModuleList(VisionLayer(config) for _ in range(config.num_layers))
             # For red, green and blue: what normalization multiplies by, and then adds.
-            std = torch.tensor(config.normalization.std, dtype=torch.float32)
-            self.scale = config.normalization.rescale / std
-            self.shift = -torch.tensor(config.normalization.mean, dtype=torch.float32) / std
+            normal = config.normalization
+            scales = [normal.rescale / std for std in normal.std]
+            shifts = [-mean / std for mean, std in zip(normal.mean, normal.std, strict=True)]
+            self.scale = torch.tensor(scales, dtype=torch.float32)
+            self.shift = torch.tensor(shifts, dtype=torch.float32)
 
     def forward(
         self,

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -12,10 +13,10 @@ from triton.runtime.jit import JITFunction
 
 
 def compile_launches(work: Callable[[], None]) -> int:
-    """Compiles all that `work` launches on tensors of the meta device, and loads it on the current GPU.
+    """Runs `work`, but compiles all that it launches instead, and loads it on the current GPU.
 
-    Such tensors have shapes, types and places but no memory, so launches of them do nothing else. To be
-    called in a thread of its own: should a kernel not compile, that thread can compile nothing more.
+    To be called in a thread of its own, as should a kernel not compile, that thread can compile nothing more.
+    Other threads launch as ever.
 
     Returns:
         How many kernels there are, those included that had been compiled before.
@@ -29,13 +30,14 @@ def compile_launches(work: Callable[[], None]) -> int:
 
 @contextlib.contextmanager
 def _launches_only_compile() -> Iterator[None]:
-    """Inside the context launches of meta tensors do no more than compile; others are as ever."""
-    run = JITFunction.run
+    """Inside the context launches of this thread do no more than compile."""
+    run, thread = JITFunction.run, threading.get_ident()
 
-    def run_unless_meta(self: Any, *args: Any, grid: Any, warmup: bool, **options: Any) -> Any:
-        return run(self, *args, grid=grid, warmup=warmup or args[0].is_meta, **options)
+    def run_or_compile(self: Any, *args: Any, grid: Any, warmup: bool, **options: Any) -> Any:
+        only_compiles = warmup or threading.get_ident() == thread
+        return run(self, *args, grid=grid, warmup=only_compiles, **options)
 
-    JITFunction.run = run_unless_meta
+    JITFunction.run = run_or_compile
     try:
         yield
     finally:

@@ -1,6 +1,6 @@
 """Which code runs an operation: plain torch on a CPU, its Triton kernel on an NVIDIA GPU.
 
-On the meta device too it is the kernel's launcher, for `compile_launches`.
+On the meta device too it is the kernel's launcher, which shows without a GPU what is launched on one.
 """
 
 import functools
