@@ -4,7 +4,7 @@ import asyncio
 import sys
 
 from engine_service.config import EngineConfig
-from engine_service.server import serve
+from engine_service.core_process import start_core
 from tandem_service.flags import parse_flags
 from tandem_service.logs import set_up_logging
 
@@ -14,11 +14,17 @@ def main() -> int:
     about = "Runs a language model and answers tokenizer services with token ids."
     config = parse_flags(EngineConfig, "python -m engine_service", about, sys.argv[1:])
     set_up_logging(config.log_level, config.log_format)
+    core = start_core(config)
     try:
-        return asyncio.run(serve(config))
+        # Only now, as the core imports torch meanwhile.
+        from engine_service.server import serve
+
+        return asyncio.run(serve(config, core))
     except ValueError as error:
         print(f"engine service: {error}", file=sys.stderr)
         return 1
+    finally:
+        core.process.kill()  # unless it has ended
 
 
 if __name__ == "__main__":

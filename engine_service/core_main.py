@@ -14,6 +14,7 @@ from engine_service.block_pool import BlockPool
 from engine_service.config import EngineConfig
 from engine_service.core import Core, Runner
 from engine_service.core_messages import EngineInfo, StartFailed, VisionInfo
+from engine_service.cuda_context import open_context
 from engine_service.fake_runner import FakeRunner
 from engine_service.image_store import ImageStore
 from engine_service.model_config import ModelConfig, num_image_slots, read_model_config
@@ -32,6 +33,8 @@ def main(config: EngineConfig, pipe: Connection) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     set_up_logging(config.log_level, config.log_format)
     threading.Thread(target=_end_with_server, daemon=True).start()
+    if config.device != "cpu" and not config.fake:
+        threading.Thread(target=open_context, daemon=True).start()
     try:
         core, info = build(config, pipe)
     except (ValueError, MemoryError, RuntimeError) as error:

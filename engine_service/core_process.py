@@ -7,6 +7,9 @@ import multiprocessing
 import queue
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 
 from engine_service import core_main
 from engine_service.config import EngineConfig
@@ -17,16 +20,35 @@ log = logging.getLogger("tandem.engine")
 _PARTS_OF_SILENCE = 8
 
 
+@dataclass(frozen=True)
+class StartedCore:
+    """A process that loads the model, and the server's end of the pipe between them."""
+
+    process: BaseProcess
+    pipe: Connection
+
+
+def start_core(config: EngineConfig) -> StartedCore:
+    """Starts a core, which ends with this process, however that ends."""
+    # A fresh interpreter: forking a process with gRPC threads is not safe.
+    context = multiprocessing.get_context("spawn")
+    pipe, core_end = context.Pipe()
+    process = context.Process(target=core_main.main, args=(config, core_end), name="tandem-core")
+    process.start()
+    core_end.close()  # so that the pipe ends when the core does
+    return StartedCore(process, pipe)
+
+
 class CoreProcess:
     """One life of the core. The event loop reads its reports; a thread writes commands, which may block."""
 
     def __init__(
-        self, config: EngineConfig, on_report: Callable[[Report], None], on_death: Callable[[], None]
+        self, core: StartedCore, on_report: Callable[[Report], None], on_death: Callable[[], None]
     ) -> None:
-        """Starts the process; must be called with a running event loop.
+        """Must be called with a running event loop.
 
         Args:
-            config: The engine's configuration.
+            core: The core.
             on_report: Called on the event loop with each report, in order.
             on_death: Called on the event loop once, after the last report.
         """
@@ -36,12 +58,7 @@ class CoreProcess:
         self._num_reads = 0
         self._has_ended = threading.Event()
         self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
-        # A fresh interpreter: forking a process with gRPC threads is not safe.
-        context = multiprocessing.get_context("spawn")
-        self._pipe, core_end = context.Pipe()
-        self._process = context.Process(target=core_main.main, args=(config, core_end), name="tandem-core")
-        self._process.start()
-        core_end.close()  # so that the pipe ends when the core does
+        self._process, self._pipe = core.process, core.pipe
         self._loop.add_reader(self._pipe.fileno(), self._receive)
         threading.Thread(target=self._send, daemon=True).start()
 

@@ -19,7 +19,7 @@ from engine_service.core_messages import (
     StepRecord,
     Submit,
 )
-from engine_service.core_process import CoreProcess
+from engine_service.core_process import CoreProcess, StartedCore, start_core
 from engine_service.observer import Observer
 from engine_service.plan import Load
 from engine_service.sequence import SequenceSpec
@@ -46,13 +46,14 @@ class Engine:
         observer: Is told what happens to sequences.
     """
 
-    def __init__(self, config: EngineConfig) -> None:
-        """An engine without a core; `run` starts it."""
+    def __init__(self, config: EngineConfig, first_core: StartedCore | None = None) -> None:
+        """`run` takes the first core over, and starts those after it."""
         self.config = config
         self.observer = Observer(config)
         self.info: EngineInfo | None = None
         self.start_failure: str | None = None
         self.load = Load(0, 0, 0, 0)
+        self._first_core = first_core
         self._core: CoreProcess | None = None
         self._admission = Admission(config, 0)
         self._sessions: dict[int, ClientSession] = {}
@@ -133,7 +134,8 @@ class Engine:
         failures = 0
         while self.start_failure is None:
             died = asyncio.Event()
-            self._core = CoreProcess(self.config, self._on_report, died.set)
+            core, self._first_core = self._first_core or start_core(self.config), None
+            self._core = CoreProcess(core, self._on_report, died.set)
             try:
                 await died.wait()
             except asyncio.CancelledError:

@@ -10,6 +10,7 @@ import grpc
 from engine_service import conversion, image_conversion
 from engine_service.config import EngineConfig
 from engine_service.core_messages import EngineInfo
+from engine_service.core_process import StartedCore
 from engine_service.engine import Engine
 from engine_service.session import ClientSession, Frames
 from tandem.engine.v1 import engine_pb2 as pb, engine_pb2_grpc
@@ -139,9 +140,9 @@ class EngineServicer(engine_pb2_grpc.EngineServicer):
             raise
 
 
-async def serve(config: EngineConfig) -> int:
+async def serve(config: EngineConfig, first_core: StartedCore) -> int:
     """Runs the engine service until it is told to end; returns the process's exit code."""
-    engine = Engine(config)
+    engine = Engine(config, first_core)
     options = grpc_server.options(config, config.max_message_mib << 20)
 
     def register(server: grpc.aio.Server) -> None:
