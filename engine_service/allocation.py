@@ -38,7 +38,7 @@ def steps_of(
     dtype: torch.dtype,
     device: torch.device,
 ) -> Callable[[int, int], ModelSteps]:
-    """Allocates all but the KV cache, which what is returned does, for numbers of blocks and layers."""
+    """Allocates all but the KV cache, which what is returned does: for so many blocks, and layers at most."""
     language_model = model.language_model if isinstance(model, Llava) else model
     table = _sequence_table(config, model_config, num_eos_ids, device)
     upload = Upload(_num_input_words(config), device)
@@ -46,7 +46,7 @@ def steps_of(
     plan = empty_plan(config.max_num_seqs, *heads, device)
 
     def steps_with(num_blocks: int, num_layers: int) -> ModelSteps:
-        layers = replace(model_config, num_layers=num_layers)
+        layers = replace(model_config, num_layers=min(num_layers, model_config.num_layers))
         cache = KVCache(layers, num_blocks, config.kv_block_size, dtype, device)
         table.use_scratch_block(num_blocks)
         return ModelSteps(language_model, cache, table, upload, plan)

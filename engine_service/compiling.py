@@ -15,6 +15,9 @@ from tandem_kernels import scatter_words
 
 log = logging.getLogger("tandem.core")
 
+# Layers that launch all that any number of them does: of the last, prefills compute less.
+NUM_LAYERS = 2
+
 
 @contextlib.contextmanager
 def compiling(launch: Callable[[], None]) -> Iterator[None]:
@@ -43,7 +46,7 @@ def _compile(launch: Callable[[], None]) -> None:
 
 
 def launch_all(config: EngineConfig, steps: ModelSteps, images: ImageEncoder | None) -> None:
-    """Launches each kernel that a step can launch, from whatever is in memory; one layer suffices."""
+    """Launches each kernel that a step can launch, from whatever is in memory; NUM_LAYERS suffice."""
     GraphedSteps(steps, config.max_num_seqs, config.max_prefill_tokens, None, is_padded=True).run_all()
     steps.prefill(largest_prefill(config))
     if images:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from engine_service.allocation import empty_model, largest_prefill, steps_of
-from engine_service.compiling import compiling, launch_all
+from engine_service.compiling import NUM_LAYERS, compiling, launch_all
 from engine_service.config import EngineConfig
 from engine_service.cuda_graph import GraphedSteps
 from engine_service.device import check_device, choose_device
@@ -72,7 +72,7 @@ def _load(
     images = ImageEncoder(model, device, pool) if isinstance(model, Llava) else None
     steps_with = steps_of(model, config, model_config, num_eos_ids, dtype, device)
     if is_gpu:
-        with compiling(partial(launch_all, config, steps_with(0, 1), images)):
+        with compiling(partial(launch_all, config, steps_with(0, NUM_LAYERS), images)):
             _fill(model, model_config, directory)
         use.note("weights")
         # What it takes stays with torch, and is there again whenever a step needs as much.

@@ -13,7 +13,7 @@ import torch
 from triton.runtime.jit import JITFunction
 
 from engine_service.allocation import empty_model, steps_of
-from engine_service.compiling import compiling, launch_all
+from engine_service.compiling import NUM_LAYERS, compiling, launch_all
 from engine_service.config import EngineConfig
 from engine_service.cuda_graph import GraphedSteps
 from engine_service.image_encoder import ImageEncoder
@@ -58,7 +58,7 @@ class Parts:
         model = empty_model(model_config, dtype, META, num_images)
         self.images = ImageEncoder(model, META, None) if model_config.vision else None
         steps_with = steps_of(model, self.config, model_config, 1, dtype, META)
-        self.launch = partial(launch_all, self.config, steps_with(0, 1), self.images)
+        self.launch = partial(launch_all, self.config, steps_with(0, NUM_LAYERS), self.images)
         self.steps = steps_with(37, model_config.num_layers)
         sizes = (self.config.max_num_seqs, self.config.max_prefill_tokens)
         self.graphs = GraphedSteps(self.steps, *sizes, None, is_padded=True)
@@ -87,7 +87,8 @@ def test_steps_launch_nothing_that_was_not_compiled_ahead(monkeypatch, checkpoin
         for _ in range(50):
             num_chunks = draw.randint(1, most)
             num_tokens = draw.randint(num_chunks, flags["max_prefill_tokens"])
-            shape = PrefillShape(num_tokens, num_chunks, draw.randint(0, num_chunks))
+            num_drawing, is_whole = draw.randint(0, num_chunks), draw.random() < 0.5
+            shape = PrefillShape(num_tokens, num_chunks, num_drawing, is_whole)
             parts.graphs.prefill(parts.graphs.prefill_shape(shape))
         scatter_words(steps.table.state.view(-1), steps.upload.words[1:8], steps.upload.words[9:16])
         if parts.images:
