@@ -71,10 +71,10 @@ def spans(
     begin, end = first // step, -(-(first + count) // step)
     num_runs = min(most, end - begin)
     cuts = [step * (begin + i * (end - begin) // num_runs) for i in range(num_runs + 1)]
-    found = tuple(itertools.pairwise(cuts))
-    if resample in FILTERS and all(_is_alike(num_source, num_places, *each, resample) for each in found):
-        return found
-    return ((0, num_places),)
+    found, whole = tuple(itertools.pairwise(cuts)), ((0, num_places),)
+    if found == whole or resample not in FILTERS:
+        return whole
+    return found if all(_is_alike(num_source, num_places, *each, resample) for each in found) else whole
 
 
 def _is_alike(num_source: int, num_places: int, begin: int, end: int, resample: int) -> bool:
