@@ -15,7 +15,7 @@ from engine_service.engine import Engine
 from engine_service.session import ClientSession, Frames
 from tandem.engine.v1 import engine_pb2 as pb, engine_pb2_grpc
 from tandem_service import grpc_server
-from tandem_service.errors import MismatchError, ServiceError, Violation, invalid
+from tandem_service.errors import InvalidRequestError, MismatchError, ServiceError, Violation, invalid
 from tandem_service.metrics import metrics_listener
 from tandem_service.model_dir import Fingerprint
 from tandem_service.termination import wait_for_termination
@@ -81,9 +81,7 @@ class EngineServicer(engine_pb2_grpc.EngineServicer):
         context: "grpc.aio.ServicerContext[pb.PutImageRequest, pb.PutImageResponse]",
     ) -> pb.PutImageResponse:
         """Leaves pixels with the core, unless it has them."""
-        image_conversion.check_image(request, self._engine.ready_info())
-        was_cached = self._engine.put_image(request.sha256, request.pixels)
-        return pb.PutImageResponse(was_cached=was_cached)
+        return pb.PutImageResponse(was_cached=self._take_image(request))
 
     async def GetEngineInfo(  # noqa: N802
         self,
@@ -117,12 +115,20 @@ class EngineServicer(engine_pb2_grpc.EngineServicer):
             session.close()
 
     def _obey(self, request: pb.SessionRequest, session: ClientSession) -> None:
+        for image in request.images:
+            # What is wrong with pixels is said by PutImage, to whoever sends them again when asked for them.
+            with contextlib.suppress(InvalidRequestError):
+                self._take_image(image)
         for submit in request.submits:
             self._submit(submit, session)
         for sequence in request.cancels:
             self._engine.end(session, sequence)
         for stop in request.stops:
             self._engine.end(session, stop.sequence)
+
+    def _take_image(self, request: pb.PutImageRequest) -> bool:
+        image_conversion.check_image(request, self._engine.ready_info())
+        return self._engine.put_image(request.sha256, request.pixels)
 
     def _submit(self, submit: pb.Submit, session: ClientSession) -> None:
         try:

@@ -34,7 +34,9 @@ class TokenizerServiceConfig(ServerConfig):
         32 * 1024 * 1024, "Largest image, width times height; checked before decoding.", unit="pixels"
     )
     max_image_side: int = flag(32 * 1024, "Longest side of an image.", unit="pixels")
-    image_threads: int = flag(2, "Threads that decode and resize images.", unit="threads")
+    image_threads: int = flag(
+        2, "Threads that decode and resize images; above 1, as many others help to resize.", unit="threads"
+    )
     image_cache_bytes: int = flag(
         256 * 1024 * 1024, "Preprocessed images that one worker keeps, to be named by hash.", unit="bytes"
     )

@@ -91,8 +91,9 @@ class EngineConnection:
                 log.info("engine %s: connected, epoch %s", self._address, info.epoch)
                 is_up = True
                 put = image_sender(stub, self._timeout_s, metadata)
-                self._on_up(info, EngineImages(put, self._timeout_s))
-                await self._exchange(call)
+                images = EngineImages(put, self._timeout_s)
+                self._on_up(info, images)
+                await self._exchange(call, images)
             reason = "the engine ended the session"
         except grpc.aio.AioRpcError as error:
             if error.code() == grpc.StatusCode.FAILED_PRECONDITION:
@@ -121,9 +122,9 @@ class EngineConnection:
             raise MismatchError(f"engine {self._address}: protocol {version} is not {PROTOCOL_VERSION}")
         return from_info(frame.hello.info)
 
-    async def _exchange(self, call: Any) -> None:
+    async def _exchange(self, call: Any, images: EngineImages) -> None:
         """Writes commands and reads frames until the stream ends."""
-        writer = asyncio.create_task(self._write_commands(call))
+        writer = asyncio.create_task(self._write_commands(call, images))
         try:
             while (frame := await call.read()) is not grpc.aio.EOF:
                 self._on_frame(frame)
@@ -132,6 +133,6 @@ class EngineConnection:
             with contextlib.suppress(asyncio.CancelledError, grpc.aio.AioRpcError, asyncio.InvalidStateError):
                 await writer
 
-    async def _write_commands(self, call: Any) -> None:
+    async def _write_commands(self, call: Any, images: EngineImages) -> None:
         while True:
-            await call.write(await self._commands.next())
+            await call.write(await self._commands.next(images))

@@ -41,20 +41,24 @@ class EngineImages:
         self._sending: dict[bytes, asyncio.Task[None]] = {}
         self._places = asyncio.Semaphore(_MAX_SENDING)
 
-    def has(self, images: Iterable[Pixels]) -> bool:
-        """Whether the engine was sent all of these, and has not asked for one since."""
-        return all(image.sha256 in self._known for image in images)
+    def unsent(self, images: Iterable[Pixels]) -> Pixels | None:
+        """The first of these that the engine was not sent, or has asked for since; None without one."""
+        return next((image for image in images if not self._was_sent(image.sha256)), None)
 
-    async def send(self, images: Iterable[Pixels]) -> None:
-        """Sends those of the images that the engine lacks; each is under way once.
+    def add(self, sha256: bytes) -> None:
+        """An image goes to the engine on the session's stream."""
+        self._known[sha256] = None
+        if len(self._known) > _MAX_KNOWN:
+            self._known.popitem(last=False)
+
+    async def send(self, image: Pixels) -> None:
+        """Sends an image by itself, in answer to the engine's asking for it; it is under way once.
 
         Raises:
-            ServiceError: The engine does not take one.
+            ServiceError: The engine does not take it.
         """
-        lacking = {image.sha256: image for image in images if image.sha256 not in self._known}
-        tasks = [self._task(image) for image in lacking.values()]
-        # Others may wait for the same images: the end of one waiter must not end the sending.
-        await asyncio.gather(*(asyncio.shield(task) for task in tasks))
+        # Others may wait for the same image: the end of one waiter must not end the sending.
+        await asyncio.shield(self._task(image))
 
     def forget(self, sha256: bytes) -> None:
         """The engine has lost an image."""
@@ -72,13 +76,13 @@ class EngineImages:
             task.add_done_callback(lambda done: self._sent(image.sha256, done))
         return task
 
+    def _was_sent(self, sha256: bytes) -> bool:
+        return sha256 in self._known or sha256 in self._sending
+
     def _sent(self, sha256: bytes, task: "asyncio.Task[None]") -> None:
         del self._sending[sha256]
-        if task.cancelled() or task.exception() is not None:
-            return
-        self._known[sha256] = None
-        if len(self._known) > _MAX_KNOWN:
-            self._known.popitem(last=False)
+        if not task.cancelled() and task.exception() is None:
+            self.add(sha256)
 
     async def _send(self, image: Pixels) -> None:
         backoff_s = _MIN_BACKOFF_S

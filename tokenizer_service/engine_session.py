@@ -1,8 +1,7 @@
 """The sequences that the engine runs for one worker, through all lives of the engine."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from tandem.engine.v1 import engine_pb2
 from tandem_service.errors import RETRY_DELAY_S, ErrorInfo, ServiceError, UnavailableError
@@ -80,7 +79,7 @@ class EngineSession:
         submission = Submission(sequence, spec, deadline_s)
         self._sequences[number] = sequence
         self._submissions[number] = submission
-        self._submit(submission)
+        self._commands.submit(submission)
         return sequence
 
     async def run(self) -> None:
@@ -107,18 +106,6 @@ class EngineSession:
         if sequence is not None:
             self._fail(sequence, _lost(error.message) if sequence.has_started else error)
 
-    def _submit(self, submission: Submission) -> None:
-        """Submits a sequence as soon as the engine has its images."""
-        if submission.images:
-            self._run_with_images(self._submit_after_images(submission))
-        else:
-            self._commands.submit(submission)
-
-    async def _submit_after_images(self, submission: Submission) -> None:
-        number = submission.sequence.number
-        if await self._send_images(submission.images, [number]) and number in self._submissions:
-            self._commands.submit(submission)
-
     def _send_again(self, sha256: bytes) -> None:
         """The engine lacks an image for sequences that it has."""
         found = {
@@ -129,25 +116,20 @@ class EngineSession:
         }
         if found and self._images is not None:
             self._images.forget(sha256)
-            self._run_with_images(self._send_images(list(found.values())[:1], list(found)))
+            task = asyncio.create_task(self._send_image(next(iter(found.values())), list(found)))
+            self._image_tasks.add(task)
+            task.add_done_callback(self._image_tasks.discard)
 
-    async def _send_images(self, images: Sequence[Pixels], numbers: Sequence[int]) -> bool:
-        """Sends what the engine lacks; if it takes it not, the sequences fail."""
+    async def _send_image(self, image: Pixels, numbers: Sequence[int]) -> None:
+        """Sends an image; if the engine takes it not, the sequences fail."""
         assert self._images is not None
         try:
-            await self._images.send(images)
+            await self._images.send(image)
         except ServiceError as error:
             for number in numbers:
                 if number in self._sequences:
                     self._commands.cancel(number)
                     self._fail(self._sequences[number], error)
-            return False
-        return True
-
-    def _run_with_images(self, work: Coroutine[Any, Any, Any]) -> None:
-        task = asyncio.create_task(work)
-        self._image_tasks.add(task)
-        task.add_done_callback(self._image_tasks.discard)
 
     def _stop_at(self, number: int, num_tokens: int) -> None:
         if self._forget(number):
@@ -188,7 +170,7 @@ class EngineSession:
         else:
             if not is_same_model:
                 sequence.forget()
-            self._submit(submission)
+            self._commands.submit(submission)
 
     def _lose(self) -> None:
         """The connection is down: sequences wait for the next one."""

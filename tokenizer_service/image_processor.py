@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from tokenizer_service.partial_resize import RunAll, resize_part
 from tokenizer_service.pixels import Pixels, hashed_pixels
 from tokenizer_service.resampling import FILTERS, resample_rows
 
@@ -39,19 +40,15 @@ class ImageProcessor:
             return self.shortest_edge, self.shortest_edge
         return self.resize_to
 
-    def process(self, image: Image.Image) -> Pixels:
-        """The pixels of an RGB picture."""
+    def process(self, image: Image.Image, run_all: RunAll = map) -> Pixels:
+        """The pixels of an RGB picture; `run_all` may run parts of the work at once."""
         if self.background is not None:
             image = _pad_to_square(image, self.background)
         height, width = self._resized_size(image.height, image.width)
         if self.crop is not None and self._is_mostly_cut(height, width):
             array = self._resize_and_crop_thin(image, height, width)
         else:
-            if (height, width) != (image.height, image.width):
-                image = image.resize((width, height), resample=Image.Resampling(self.resample))
-            array = np.asarray(image)
-            if self.crop is not None:
-                array = _center_crop(array, *self.crop)
+            array = self._resize_and_crop(image, height, width, run_all)
         return hashed_pixels(array.shape[0], array.shape[1], array.tobytes())
 
     def _resized_size(self, height: int, width: int) -> tuple[int, int]:
@@ -71,6 +68,14 @@ class ImageProcessor:
             and height * width > _MAX_RESIZED_PIXELS
             and max(height, width) > 2 * max(self.crop or (0, 0))
         )
+
+    def _resize_and_crop(self, image: Image.Image, height: int, width: int, run_all: RunAll) -> np.ndarray:
+        rows, columns = self.crop or (height, width)
+        if (height, width) == (image.height, image.width) or rows > height or columns > width:
+            resized = image.resize((width, height), resample=Image.Resampling(self.resample))
+            return _center_crop(np.asarray(resized), rows, columns)
+        corner = (height - rows) // 2, (width - columns) // 2
+        return resize_part(image, (height, width), corner, (rows, columns), self.resample, run_all)
 
     def _resize_and_crop_thin(self, image: Image.Image, height: int, width: int) -> np.ndarray:
         """What `process` does otherwise, without computing what the crop cuts off the longer side.

@@ -45,10 +45,14 @@ def _spec(parts, max_tokens=8, **fields):
     return pb.SequenceSpec(max_tokens=max_tokens, **fields)
 
 
-def _put(stub, image, **changes):
+def _put_request(image, **changes):
     size = image.shape[0]
     fields = {"sha256": sha256(image), "height": size, "width": size, "pixels": image.numpy().tobytes()}
-    return stub.PutImage(pb.PutImageRequest(**(fields | changes)))
+    return pb.PutImageRequest(**(fields | changes))
+
+
+def _put(stub, image, **changes):
+    return stub.PutImage(_put_request(image, **changes))
 
 
 class Session:
@@ -131,6 +135,28 @@ def test_a_missing_image_is_asked_for_while_others_run(stub, model):
         assert not _put(stub, second).was_cached
     assert session.tokens[1] == llava_ids(model, parts, 8)
     assert len(session.needed) == 2
+
+
+def test_an_image_comes_with_the_sequence_that_needs_it(stub, model):
+    image = picture(12)
+    parts = [5, image, 7]
+    with Session(stub) as session:
+        session.send(images=[_put_request(image)], submits=[pb.Submit(sequence=1, spec=_spec(parts))])
+    assert session.tokens == {1: llava_ids(model, parts, 8)}
+    assert session.needed == []
+
+
+def test_wrong_pixels_on_a_session_are_left_out_and_asked_for(stub, model):
+    image = picture(13)
+    parts = [5, image, 7]
+    with Session(stub) as session:
+        session.send(images=[_put_request(image, pixels=b"short")])
+        session.submit(1, _spec(parts))
+        session.submit(2, _spec([5, 6, 7]))
+        session.wait_for(lambda: session.needed and 2 in session.finished)
+        assert session.needed == [sha256(image)]
+        assert not _put(stub, image).was_cached
+    assert session.tokens[1] == llava_ids(model, parts, 8)
 
 
 @pytest.mark.parametrize("end", ["cancel", "deadline", "disconnect"])

@@ -1,6 +1,7 @@
 """Images from a request to the engine, which is scripted: placeholders, pixels, hashes, refusals."""
 
 import asyncio
+import contextlib
 import hashlib
 import io
 
@@ -269,6 +270,13 @@ def test_an_engine_without_vision_takes_no_images(model_dir):
     assert "takes no images" in error.message
 
 
+def test_an_image_goes_before_the_sequence_that_needs_it_one_in_a_message(model_dir):
+    engine = served(model_dir, request("<image><image>", [{"data": RED}, {"data": DARK}]), request())
+    (link,) = engine.links
+    assert [(len(each.images), len(each.submits)) for each in link.commands] == [(1, 0), (1, 1), (0, 1)]
+    assert engine.num_puts == 0
+
+
 def need(link, data):
     frame = engine_pb2.SessionResponse(need_image=engine_pb2.NeedImage(sha256=sha256(data)))
     return link.send(frame)
@@ -318,13 +326,28 @@ def test_a_new_connection_gets_the_images_again(model_dir):
     assert len(engine.images) == 2
 
 
+@contextlib.asynccontextmanager
+async def serving_to_one_that_looks(model_dir):
+    """An engine that answers once it has the images."""
+
+    async def look(link, submit):
+        wanted = {image.sha256 for image in submit.spec.images}
+        await found.engine.until(lambda: wanted <= {image.sha256 for image in found.engine.images})
+        await dog(link, submit)
+
+    async with serving(model_dir, look, has_vision=True) as found:
+        yield found
+
+
 def test_a_put_that_found_nobody_is_made_again(model_dir):
     async def main():
-        async with serving(model_dir, dog, has_vision=True) as found:
+        async with serving_to_one_that_looks(model_dir) as found:
             found.engine.image_failures = [grpc.StatusCode.UNAVAILABLE] * 2
-            return await events_of(found.stub.Generate(request()))
+            return await events_of(found.stub.Generate(request())), found.engine
 
-    assert asyncio.run(main())[-1].HasField("finished")
+    events, engine = asyncio.run(main())
+    assert events[-1].HasField("finished")
+    assert engine.num_puts == 3
 
 
 @pytest.mark.parametrize(
@@ -337,7 +360,7 @@ def test_a_put_that_found_nobody_is_made_again(model_dir):
 )
 def test_an_image_that_the_engine_does_not_take_fails_its_request_alone(model_dir, failure, code):
     async def main():
-        async with serving(model_dir, dog, has_vision=True) as found:
+        async with serving_to_one_that_looks(model_dir) as found:
             found.engine.image_failures = [failure]
             failed = await failure_of_call(found.stub.Generate(request()))
             text = await events_of(found.stub.Generate(request("plain", [])))
@@ -386,15 +409,17 @@ def test_many_requests_share_one_sending(model_dir):
     assert len(submits(engine)) == 32
 
 
-def test_a_cancelled_request_is_not_submitted(model_dir):
+def test_a_request_can_be_cancelled_while_its_image_does_not_get_through(model_dir):
     async def main():
-        async with serving(model_dir, dog, has_vision=True) as found:
+        async with serving_to_one_that_looks(model_dir) as found:
             found.engine.image_failures = [grpc.StatusCode.UNAVAILABLE] * 3
             call = found.stub.Generate(request())
             await found.engine.until(lambda: len(found.engine.image_failures) < 3)
             call.cancel()
             await events_of(found.stub.Generate(request("plain", [])))
             await events_of(found.stub.Generate(request()))
-            return submits(found.engine)
+            return found.engine
 
-    assert [len(submit.spec.images) for submit in asyncio.run(main())] == [0, 1]
+    engine = asyncio.run(main())
+    assert [len(submit.spec.images) for submit in submits(engine)] == [1, 0, 1]
+    assert engine.links[0].cancels == [1]

@@ -126,6 +126,7 @@ _SPECS = [
         token_ids=[5, *[IMAGE] * 4, 6], images=[{"sha256": SHA256, "start": 1, "length": 4}], max_tokens=2
     ),
 ]
+_PUT = engine.PutImageRequest(sha256=SHA256, height=28, width=28, pixels=PIXELS)
 _HELLO = engine.SessionRequest(
     hello={"protocol_version": 1, "fingerprint": {"vocab_size": VOCAB_SIZE, "eos_token_ids": [EOS]}}
 )
@@ -163,6 +164,7 @@ METHODS = [
                 for i, each in enumerate(_SPECS)
             ),
             engine.SessionRequest(cancels=[0, 9], stops=[{"sequence": 1, "num_tokens": 1}]),
+            engine.SessionRequest(images=[_PUT]),
             _HELLO,
         ],
         first=[_HELLO],
@@ -170,7 +172,7 @@ METHODS = [
     Method(
         _ENGINE + "PutImage",
         False,
-        [engine.PutImageRequest(sha256=SHA256, height=28, width=28, pixels=PIXELS)],
+        [_PUT],
     ),
     Method(_ENGINE + "GetEngineInfo", False, [engine.GetEngineInfoRequest()]),
     Method(_ENGINE + "GetLoad", False, [engine.GetLoadRequest()]),

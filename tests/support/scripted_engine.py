@@ -74,8 +74,9 @@ class ScriptedEngine(engine_pb2_grpc.EngineServicer):
 
     Attributes:
         links: The sessions so far.
-        images: The images that were put.
-        image_failures: With what the next puts fail.
+        images: The images that came by a session or were put.
+        num_puts: How often PutImage was called.
+        image_failures: With what the next puts fail; until then sessions' images are not taken.
         has_vision: Whether the engine says that it takes images.
         model: The name of what it says that it runs.
         refusal: Why sessions are refused with FAILED_PRECONDITION, or None.
@@ -88,6 +89,7 @@ class ScriptedEngine(engine_pb2_grpc.EngineServicer):
         self.refusal: str | None = None
         self.hellos: list[engine_pb2.ClientHello] = []
         self.images: list[engine_pb2.PutImageRequest] = []
+        self.num_puts = 0
         self.image_failures: list[grpc.StatusCode] = []
         self.has_vision = False
         self._image_came = asyncio.Event()
@@ -107,12 +109,24 @@ class ScriptedEngine(engine_pb2_grpc.EngineServicer):
                 link.cancels += request.cancels
                 link.stops += [(stop.sequence, stop.num_tokens) for stop in request.stops]
                 link.changed.set()
+                await self._take(request.images, link)
                 for submit in request.submits:
                     tasks.create_task(self.script(link, submit))
+
+    async def _take(self, images: Sequence[engine_pb2.PutImageRequest], link: EngineLink) -> None:
+        """Takes images of a session; asks for them where puts are to fail."""
+        for image in images:
+            if self.image_failures:
+                need = engine_pb2.NeedImage(sha256=image.sha256)
+                await link.send(engine_pb2.SessionResponse(need_image=need))
+            else:
+                self.images.append(image)
+        self._image_came.set()
 
     async def PutImage(  # type: ignore[override]  # noqa: N802
         self, request: engine_pb2.PutImageRequest, context: Any
     ) -> engine_pb2.PutImageResponse:
+        self.num_puts += 1
         failure = self.image_failures.pop(0) if self.image_failures else None
         if failure is None:
             self.images.append(request)

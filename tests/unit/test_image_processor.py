@@ -3,6 +3,7 @@
 import io
 import random
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from transformers.models.llava.image_processing_pil_llava import LlavaImageProce
 
 from tokenizer_service.image_file import ImageBounds, ImageError, open_rgb
 from tokenizer_service.image_processor import ImageProcessor
+from tokenizer_service.partial_resize import resize_part, spans
 from tokenizer_service.resampling import resample_rows
 
 BOUNDS = ImageBounds(max_bytes=10**7, max_pixels=2**25, max_side=2**15)
@@ -51,6 +53,51 @@ def test_pixels_are_clips(size, side):
     image = Image.fromarray(noise(*size))
     found = ImageProcessor(shortest_edge=side, crop=(side, side)).process(image)
     assert np.array_equal(array_of(found), clip(image, side))
+
+
+# Beside the sizes above: those whose columns are resized in strips, and some that must not be.
+@pytest.mark.parametrize(
+    "size",
+    [(1024, 768), (1200, 800), (800, 800), (1000, 500), (641, 427), (768, 1024), (432, 940), (1345, 337)],
+    ids=str,
+)
+@pytest.mark.parametrize("resample", [2, 3, 1])
+def test_pixels_made_in_strips_are_clips(size, resample):
+    image = Image.fromarray(noise(*size))
+    processor = ImageProcessor(shortest_edge=336, crop=(336, 336), resample=resample)
+    with ThreadPoolExecutor(2) as threads:
+        found = processor.process(image, threads.map)
+    assert np.array_equal(array_of(found), clip(image, 336, resample=resample))
+
+
+def test_random_sizes_in_strips_are_pillows():
+    rng = random.Random(7)
+    for _ in range(40):
+        ratio, scale = rng.choice([(4, 3), (3, 2), (1, 1), (16, 9), (7, 5)]), rng.randint(20, 140)
+        image = Image.fromarray(noise(ratio[0] * scale, ratio[1] * scale))
+        height, width = 96, int(96 * image.width / image.height)
+        whole = np.asarray(image.resize((width, height), resample=Image.Resampling.BICUBIC))
+        left = rng.randint(0, width - 96)
+        found = resize_part(image, (height, width), (3, left), (90, 96), 3)
+        assert np.array_equal(found, whole[3:93, left : left + 96])
+
+
+STRIPS = {
+    "one": ((640, 448, 56, 336, 3, 1), ((56, 392),)),
+    "three": ((640, 448, 56, 336, 3, 3), ((56, 168), (168, 280), (280, 392))),
+    "rounded-outwards": ((640, 448, 60, 300, 3, 2), ((56, 210), (210, 364))),
+    "no-place-between-pixels": ((641, 449, 56, 336, 3, 3), ((0, 449),)),
+    "unknown-filter": ((640, 448, 56, 336, 1, 3), ((0, 448),)),
+}
+
+
+@pytest.mark.parametrize(
+    ("axis", "found"),
+    STRIPS.values(),
+    ids=STRIPS,
+)
+def test_strips_begin_and_end_between_pixels(axis, found):
+    assert spans(*axis) == found
 
 
 @pytest.mark.parametrize("size", [(1, 4000), (4000, 1), (7, 4000), (4000, 7)], ids=str)

@@ -101,16 +101,18 @@ class StopAt(_message.Message):
     def __init__(self, sequence: _Optional[int] = ..., num_tokens: _Optional[int] = ...) -> None: ...
 
 class SessionRequest(_message.Message):
-    __slots__ = ("hello", "submits", "cancels", "stops")
+    __slots__ = ("hello", "submits", "cancels", "stops", "images")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     SUBMITS_FIELD_NUMBER: _ClassVar[int]
     CANCELS_FIELD_NUMBER: _ClassVar[int]
     STOPS_FIELD_NUMBER: _ClassVar[int]
+    IMAGES_FIELD_NUMBER: _ClassVar[int]
     hello: ClientHello
     submits: _containers.RepeatedCompositeFieldContainer[Submit]
     cancels: _containers.RepeatedScalarFieldContainer[int]
     stops: _containers.RepeatedCompositeFieldContainer[StopAt]
-    def __init__(self, hello: _Optional[_Union[ClientHello, _Mapping]] = ..., submits: _Optional[_Iterable[_Union[Submit, _Mapping]]] = ..., cancels: _Optional[_Iterable[int]] = ..., stops: _Optional[_Iterable[_Union[StopAt, _Mapping]]] = ...) -> None: ...
+    images: _containers.RepeatedCompositeFieldContainer[PutImageRequest]
+    def __init__(self, hello: _Optional[_Union[ClientHello, _Mapping]] = ..., submits: _Optional[_Iterable[_Union[Submit, _Mapping]]] = ..., cancels: _Optional[_Iterable[int]] = ..., stops: _Optional[_Iterable[_Union[StopAt, _Mapping]]] = ..., images: _Optional[_Iterable[_Union[PutImageRequest, _Mapping]]] = ...) -> None: ...
 
 class Step(_message.Message):
     __slots__ = ("step", "sequences", "tokens", "started_sequences", "started_cached_tokens", "started_queue_us", "started_prefill_us", "finished_sequences", "finished_reasons", "logprobs", "prompt_logprobs")
