@@ -7,7 +7,7 @@ ROOMS := tandem_service tokenizer_service engine_service tandem_kernels tandem_d
 
 .PHONY: demo test check lint types tree protos protos-check wheel-smoke clean
 
-demo: .venv/serve.stamp  ## start both services with the demo model, ask it something, stop
+demo: .venv/serve.stamp  ## start both services with each model that ships, ask it something, stop
 	$(BIN)/tandem demo
 
 test: .venv/dev.stamp  ## the whole CPU test suite

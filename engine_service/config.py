@@ -14,7 +14,7 @@ class EngineConfig(ServerConfig):
         ValueError: A value is out of its bounds.
     """
 
-    model: str = flag("demo", "model directory, Hugging Face hub id, or demo for the model that ships")
+    model: str = flag("demo", "model directory, Hugging Face hub id, or one that ships: demo, demo-pictures")
     model_name: str = flag(
         "", "name of the model for clients; empty takes the last part of --model", unit="name"
     )

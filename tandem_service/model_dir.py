@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-DEMO = "demo"
+DEMO, PICTURE_DEMO = "demo", "demo-pictures"
 
 
 @dataclass(frozen=True)
@@ -28,18 +28,19 @@ def resolve(model: str, patterns: tuple[str, ...], needed: tuple[str, ...]) -> P
     """Finds the directory of a model.
 
     Args:
-        model: A directory, a Hugging Face hub id such as `meta-llama/Llama-3.2-1B`, or `demo` for the
-            model that ships with Tandem. A hub id is looked up in the local cache first.
+        model: A directory, a Hugging Face hub id such as `meta-llama/Llama-3.2-1B`, or `demo` or
+            `demo-pictures` for the models that ship with Tandem. A hub id is looked up in the local cache
+            first.
         patterns: The files to download if the hub must be asked.
         needed: Those among them that the cache must have; the other service may have fetched only its own.
 
     Raises:
         ValueError: There is no such directory, and no such hub id can be had.
     """
-    if model == DEMO:
-        from tandem_demo import MODEL_DIR
+    if model in (DEMO, PICTURE_DEMO):
+        from tandem_demo import MODEL_DIR, PICTURE_MODEL_DIR
 
-        return MODEL_DIR
+        return MODEL_DIR if model == DEMO else PICTURE_MODEL_DIR
     path = Path(model).expanduser()
     if path.is_dir():
         return path

@@ -21,7 +21,7 @@ class TokenizerServiceConfig(ServerConfig):
     engine_tls_key: str = flag("", "PEM file of that certificate's private key.")
     engine_tls_name: str = flag("", "Name in the engine's certificate; empty for that of --engine.")
     engine_token_file: str = flag("", "File with the token that this service shows the engine.")
-    model: str = flag("demo", "Model directory, Hugging Face hub id, or demo for the model that ships.")
+    model: str = flag("demo", "Model directory, Hugging Face hub id, or one that ships: demo, demo-pictures.")
     model_name: str = flag("", "Name that clients know the model by; empty for the last part of --model.")
     workers: int = flag(1, "Processes that share the port.", unit="processes")
     is_worker: bool = flag(False, "Whether --workers started this process, which then shares the port.")

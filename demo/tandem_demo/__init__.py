@@ -4,3 +4,5 @@ from pathlib import Path
 
 MODEL_DIR: Path = Path(__file__).parent / "model"
 """The text model's checkpoint, a Hugging Face model directory."""
+PICTURE_MODEL_DIR: Path = Path(__file__).parent / "pictures" / "model"
+"""The picture model's checkpoint, a Hugging Face model directory."""

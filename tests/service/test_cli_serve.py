@@ -117,15 +117,19 @@ def test_services_that_are_not_installed_are_named(monkeypatch: pytest.MonkeyPat
         services.Services("demo", services.free_address(), services.free_address())
 
 
-def test_the_demo_asks_and_stops(stand_ins: Path) -> None:
-    finished = subprocess.run(
-        [*TANDEM, "demo", "--question", "Are you there ?"],
+def run_demo(stand_ins: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*TANDEM, "demo", *arguments],
         capture_output=True,
         text=True,
         timeout=TIMEOUT_S,
         cwd=stand_ins,
-        env=environment(),
+        env=environment(**more),
     )
+
+
+def test_the_demo_asks_one_model_and_stops(stand_ins: Path) -> None:
+    finished = run_demo(stand_ins, "--model=m", "--question", "Are you there ?")
     assert finished.returncode == 0
     assert "\n> Are you there ?\nAre you there ? .\n" in finished.stdout
     assert "tokens/s" in finished.stdout
@@ -133,13 +137,23 @@ def test_the_demo_asks_and_stops(stand_ins: Path) -> None:
 
 
 def test_the_demo_fails_when_a_service_fails(stand_ins: Path) -> None:
-    finished = subprocess.run(
-        [*TANDEM, "demo"],
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-        cwd=stand_ins,
-        env=environment(DYING="engine_service"),
-    )
+    finished = run_demo(stand_ins, DYING="engine_service")
     assert finished.returncode == 1
     assert "tandem: the engine service ended with status 7" in finished.stderr
+
+
+def test_the_demo_fails_when_swapped_shapes_change_no_answer(stand_ins: Path) -> None:
+    # The stand-ins answer with the question, whatever the picture shows.
+    finished = run_demo(stand_ins, "--out", str(stand_ins / "pictures"))
+    assert finished.returncode == 1
+    assert f"A picture, saved as {stand_ins}/pictures/picture.png\n" in finished.stdout
+    alike = "tandem: 'What is at the top left?' was answered alike before and after the swap"
+    assert alike in finished.stderr
+    assert (stand_ins / "pictures/swapped.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_demo_fails_when_its_pictures_cannot_be_saved(stand_ins: Path) -> None:
+    (stand_ins / "file").touch()
+    finished = run_demo(stand_ins, "--out", str(stand_ins / "file"))
+    assert finished.returncode == 1
+    assert f"tandem: the pictures could not be drawn in {stand_ins}/file: FileExistsError" in finished.stderr

@@ -7,13 +7,14 @@ import sys
 
 import pytest
 
-from tandem_demo import MODEL_DIR
+from tandem_demo import MODEL_DIR, PICTURE_MODEL_DIR
 from tandem_service.model_dir import eos_token_ids, last_part, read_json, resolve, tokenizer_sha256
 
 
-def test_a_directory_is_itself_and_demo_is_the_model_that_ships(tmp_path):
+def test_a_directory_is_itself_and_the_demos_are_the_models_that_ship(tmp_path):
     assert resolve(str(tmp_path), (), ()) == tmp_path
     assert resolve("demo", (), ()) == MODEL_DIR
+    assert resolve("demo-pictures", (), ()) == PICTURE_MODEL_DIR
 
 
 def _resolve_offline(model, cache):

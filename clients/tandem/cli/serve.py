@@ -23,7 +23,10 @@ def add_command(commands: Commands, default_target: str | None) -> None:
         "python -m engine_service, python -m tokenizer_service.",
     )
     parser.add_argument(
-        "--model", default="demo", metavar="MODEL", help="a directory, a hub id, or demo (default: demo)"
+        "--model",
+        default="demo",
+        metavar="MODEL",
+        help="a directory, a hub id, demo, or demo-pictures, which sees (default: demo)",
     )
     parser.add_argument(
         "--listen",

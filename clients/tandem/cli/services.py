@@ -79,7 +79,7 @@ class Services:
         """Starts both.
 
         Args:
-            model: A directory, a hub id, or `demo`.
+            model: A directory, a hub id, `demo` or `demo-pictures`.
             listen: The tokenizer service's address.
             engine_listen: The engine service's address.
             num_workers: Processes of the tokenizer service.

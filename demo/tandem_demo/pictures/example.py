@@ -2,8 +2,8 @@
 
     python3 -m tandem_demo.pictures.example --out DIR
 
-writes picture.png and swapped.png to DIR and prints one JSON object: their paths, and the questions with the
-right answers for each. It needs neither torch nor the services.
+writes picture.png and swapped.png to DIR and prints one JSON object: their paths, which two were swapped, and
+the questions with the right answers for each. It needs neither torch nor the services.
 """
 
 import argparse
@@ -17,6 +17,8 @@ from tandem_demo.pictures.scene import COLOURS, Background, Item, Scene, swap
 SIDE = 384
 SWAPPED = (0, 1)
 """The places of the two items that change places."""
+CHANGE = "the star and the circle"
+"""Those two in words."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +76,8 @@ def main() -> None:
     scene = make_example()
     draw(scene, SIDE).save(directory / "picture.png")
     draw(swap(scene, *SWAPPED), SIDE).save(directory / "swapped.png")
-    told = {"picture": str(directory / "picture.png"), "swapped": str(directory / "swapped.png")}
-    print(json.dumps(told | {"asks": [asdict(each) for each in ASKS]}, indent=1))
+    paths = {"picture": str(directory / "picture.png"), "swapped": str(directory / "swapped.png")}
+    print(json.dumps({**paths, "change": CHANGE, "asks": [asdict(each) for each in ASKS]}, indent=1))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """The picture model's byte-level BPE tokenizer and its chat template.
 
 Every byte is in the alphabet and digits stand alone, as in the text model's. `<image>` stands for one picture
-in a prompt; the tokenizer service writes it once for each of the picture's patches.
+in a prompt; the tokenizer service writes it once for each of the picture's patches. Training has the picture
+before the question, so the template puts a message's pictures first, wherever they are among its parts.
 """
 
 from collections.abc import Iterable, Sequence
@@ -34,12 +35,11 @@ CHAT_TEMPLATE = (
     "{%- if message['content'] is string -%}\n"
     "{{- message['content'] -}}\n"
     "{%- else -%}\n"
-    "{%- for part in message['content'] -%}\n"
-    "{%- if part['type'] == 'image' -%}\n"
+    "{%- for part in message['content'] if part['type'] == 'image' -%}\n"
     "{{- '<image>' -}}\n"
-    "{%- elif part['type'] == 'text' -%}\n"
+    "{%- endfor -%}\n"
+    "{%- for part in message['content'] if part['type'] == 'text' -%}\n"
     "{{- part['text'] -}}\n"
-    "{%- endif -%}\n"
     "{%- endfor -%}\n"
     "{%- endif -%}\n"
     "{{- '<|end|>' -}}\n"
