@@ -86,7 +86,10 @@ class MemoryUse:
         if self._device.type != "cuda":
             raise AssertionError("a CPU's memory is not measured")
         free_bytes, total_bytes = torch.cuda.mem_get_info(self._device)
-        own_bytes = total_bytes - free_bytes - self._start_bytes
+        # Others on the device may have given memory back since the start.
+        own_bytes = max(
+            total_bytes - free_bytes - self._start_bytes, torch.cuda.memory_reserved(self._device)
+        )
         return min(int(self._utilization * total_bytes) - own_bytes, free_bytes)
 
     def _describe(self, left_bytes: int) -> str:

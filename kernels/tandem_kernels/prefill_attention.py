@@ -104,8 +104,10 @@ def tile_shape(head_dim: int, dtype: torch.dtype, is_hopper: bool) -> TileShape:
     if not is_hopper:
         # Before Hopper the queries are in registers: 64 keys of size 128 beside them would spill.
         return TileShape(128, 64 if head_dim <= 64 else 32, 8, 5)
-    # With 128 registers two programs fit an SM: one does its softmax while the other multiplies.
-    return TileShape(128, 64, 8, 5, max_registers=128 if head_dim <= 64 else None)
+    # Two programs fit an SM: one does its softmax while the other multiplies.
+    if head_dim <= 64:
+        return TileShape(128, 64, 8, 5, max_registers=128)
+    return TileShape(64, 64, 4, 3)
 
 
 def kernel_constants(
