@@ -110,6 +110,14 @@ def test_the_kv_cache_gets_what_is_left_after_the_parts_and_room_for_graphs(gpu)
     assert use.kv_cache_bytes() == 24 * GIB - GIB // 2
 
 
+def test_what_others_give_back_does_not_raise_the_share(gpu, monkeypatch):
+    gpu.free_bytes = 20 * GIB
+    use = MemoryUse(GPU, 0.5)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _device: 16 * GIB)
+    gpu.free_bytes = 64 * GIB
+    assert use.kv_cache_bytes() == 24 * GIB - GIB // 2
+
+
 def test_no_room_for_a_kv_cache_is_refused_with_every_part(gpu):
     use = MemoryUse(GPU, 0.25)
     for part, size in (("weights", 16), ("workspace", 4)):
