@@ -21,6 +21,7 @@ class MemoryUse:
         self._parts: dict[str, int] = {}
         self._utilization = utilization
         self._start_bytes = self._noted_bytes = self._used_bytes()
+        self._start_reserved_bytes = self._reserved_bytes()
 
     @property
     def is_measured(self) -> bool:
@@ -81,15 +82,18 @@ class MemoryUse:
         free_bytes, total_bytes = torch.cuda.mem_get_info(self._device)
         return total_bytes - free_bytes
 
+    def _reserved_bytes(self) -> int:
+        """What this process has of the device through torch."""
+        return torch.cuda.memory_reserved(self._device) if self._device.type == "cuda" else 0
+
     def _left_bytes(self) -> int:
         """Bytes that the engine may still take."""
         if self._device.type != "cuda":
             raise AssertionError("a CPU's memory is not measured")
         free_bytes, total_bytes = torch.cuda.mem_get_info(self._device)
         # Others on the device may have given memory back since the start.
-        own_bytes = max(
-            total_bytes - free_bytes - self._start_bytes, torch.cuda.memory_reserved(self._device)
-        )
+        taken_bytes = total_bytes - free_bytes - self._start_bytes
+        own_bytes = max(taken_bytes, self._reserved_bytes() - self._start_reserved_bytes)
         return min(int(self._utilization * total_bytes) - own_bytes, free_bytes)
 
     def _describe(self, left_bytes: int) -> str:

@@ -112,8 +112,9 @@ def test_the_kv_cache_gets_what_is_left_after_the_parts_and_room_for_graphs(gpu)
 
 def test_what_others_give_back_does_not_raise_the_share(gpu, monkeypatch):
     gpu.free_bytes = 20 * GIB
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _device: 3 * GIB)
     use = MemoryUse(GPU, 0.5)
-    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _device: 16 * GIB)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _device: 19 * GIB)
     gpu.free_bytes = 64 * GIB
     assert use.kv_cache_bytes() == 24 * GIB - GIB // 2
 
