@@ -27,7 +27,7 @@ def test_a_silent_core_is_killed(monkeypatch, main):
             begun.set()
             core.watch(0.5, lambda: told.append("silence"))
 
-        core = core_process.CoreProcess(EngineConfig(), on_report, ended.set)
+        core = core_process.CoreProcess(core_process.start_core(EngineConfig()), on_report, ended.set)
         await asyncio.wait_for(begun.wait(), 60)
         alarm.start()
         await asyncio.wait_for(ended.wait(), 60)
