@@ -3,9 +3,10 @@
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry, Counter, Gauge, Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from tandem_service.metrics import metrics_listener
@@ -27,7 +28,7 @@ class WorkerMetrics:
             registry=self.registry,
         )
         if directory:
-            MultiProcessCollector(self.registry, directory)  # type: ignore[no-untyped-call]
+            _Files(self.registry, directory)  # type: ignore[no-untyped-call]
 
     @property
     def environment(self) -> Mapping[str, str]:
@@ -63,3 +64,12 @@ def worker_metrics(listen: str) -> Iterator[WorkerMetrics]:
         metrics = WorkerMetrics(directory)
         with metrics_listener(listen, metrics.registry):
             yield metrics
+
+
+class _Files(MultiProcessCollector):
+    """What stands in the workers' files, but for those that a worker has only just created."""
+
+    def collect(self) -> Iterable[Metric]:
+        files = [str(file) for file in Path(self._path).glob("*.db") if file.stat().st_size > 0]
+        merged: Iterable[Metric] = self.merge(files, accumulate=True)  # type: ignore[no-untyped-call]
+        return merged
