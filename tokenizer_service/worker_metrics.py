@@ -70,6 +70,13 @@ class _Files(MultiProcessCollector):
     """What stands in the workers' files, but for those that a worker has only just created."""
 
     def collect(self) -> Iterable[Metric]:
-        files = [str(file) for file in Path(self._path).glob("*.db") if file.stat().st_size > 0]
+        files = [str(file) for file in Path(self._path).glob("*.db") if _is_written(file)]
         merged: Iterable[Metric] = self.merge(files, accumulate=True)  # type: ignore[no-untyped-call]
         return merged
+
+
+def _is_written(file: Path) -> bool:
+    try:
+        return file.stat().st_size > 0
+    except FileNotFoundError:  # its worker has ended
+        return False
