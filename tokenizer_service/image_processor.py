@@ -9,7 +9,7 @@ from tokenizer_service.partial_resize import RunAll, resize_part
 from tokenizer_service.pixels import Pixels, hashed_pixels
 from tokenizer_service.resampling import FILTERS, resample_rows
 
-# Pixels of a resized picture of which a crop keeps a small part; above, only that part is computed.
+# Pixels of an enlarged picture of which a crop keeps a small part; above, only that part is computed.
 _MAX_RESIZED_PIXELS = 4 * 1024 * 1024
 
 
@@ -45,7 +45,8 @@ class ImageProcessor:
         if self.background is not None:
             image = _pad_to_square(image, self.background)
         height, width = self._resized_size(image.height, image.width)
-        if self.crop is not None and self._is_mostly_cut(height, width):
+        # What is not enlarged has at most the picture's own pixels, in whichever order Pillow makes them.
+        if height > image.height and self._is_mostly_cut(height, width):
             array = self._resize_and_crop_thin(image, height, width)
         else:
             array = self._resize_and_crop(image, height, width, run_all)
@@ -64,9 +65,10 @@ class ImageProcessor:
     def _is_mostly_cut(self, height: int, width: int) -> bool:
         return (
             self.shortest_edge is not None
+            and self.crop is not None
             and self.resample in FILTERS
             and height * width > _MAX_RESIZED_PIXELS
-            and max(height, width) > 2 * max(self.crop or (0, 0))
+            and max(height, width) > 2 * max(self.crop)
         )
 
     def _resize_and_crop(self, image: Image.Image, height: int, width: int, run_all: RunAll) -> np.ndarray:
@@ -80,7 +82,8 @@ class ImageProcessor:
     def _resize_and_crop_thin(self, image: Image.Image, height: int, width: int) -> np.ndarray:
         """What `process` does otherwise, without computing what the crop cuts off the longer side.
 
-        Pillow resizes rows first, then columns, and rounds in between; so does this.
+        The height must not shrink: then Pillow resizes each row first, then each column, and rounds in
+        between, as this does. Otherwise Pillow may begin with the columns, from version 12.2 on.
         """
         assert self.crop is not None
         crop_height, crop_width = self.crop

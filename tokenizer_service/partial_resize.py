@@ -29,6 +29,13 @@ def resize_part(
 ) -> np.ndarray:  # [*part, 3] uint8
     """What a crop leaves of `image.resize(size)`, bit for bit.
 
+    Pillow resizes each row first, then each column, and rounds in between; so do the strips. It begins with
+    the columns instead where the height shrinks by over twice the pixels that the width does (Pillow 13,
+    Resample.c), or shrinks at all and is over 100 times the width (12.2 and 12.3). Neither can be where
+    height <= width and the height keeps as great a share of its pixels as the width: it then shrinks by no
+    more pixels than the width. That is so of all pictures at least as wide as high that keep their
+    proportions; of no others are strips made.
+
     Args:
         image: An RGB picture.
         size: Rows and columns of the whole result.
@@ -39,8 +46,6 @@ def resize_part(
     """
     num_strips = min(_MAX_STRIPS, max(1, image.width * image.height // _MIN_STRIP_PIXELS))
     resampling, whole = Image.Resampling(resample), ((0, size[1]),)
-    # Pillow resizes each row first, then each column, and rounds in between; so do the strips. Only Pillow
-    # 13 begins with the columns of some pictures, all of them higher than wide.
     is_wide = image.height <= image.width and image.height * size[1] <= image.width * size[0]
     columns = spans(image.width, size[1], corner[1], part[1], resample, num_strips) if is_wide else whole
 

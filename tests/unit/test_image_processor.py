@@ -58,9 +58,12 @@ def test_pixels_are_clips(size, side):
 # Beside the sizes above: those whose columns are resized in strips, and some that must not be.
 @pytest.mark.parametrize(
     "size",
-    [(1024, 768), (1200, 800), (800, 800), (1000, 500), (641, 427), (768, 1024), (432, 940), (1345, 337)],
+    [
+        (1024, 768), (1200, 800), (800, 800), (1000, 500), (641, 427), (768, 1024), (432, 940), (1345, 337),
+        (400, 799), (400, 800), (400, 801), (799, 400), (800, 400), (801, 400), (400, 1600), (1600, 400),
+    ],
     ids=str,
-)
+)  # fmt: skip
 @pytest.mark.parametrize("resample", [2, 3, 1])
 def test_pixels_made_in_strips_are_clips(size, resample):
     image = Image.fromarray(noise(*size))
@@ -80,6 +83,31 @@ def test_random_sizes_in_strips_are_pillows():
         left = rng.randint(0, width - 96)
         found = resize_part(image, (height, width), (3, left), (90, 96), 3)
         assert np.array_equal(found, whole[3:93, left : left + 96])
+
+
+# Rows and columns of what becomes of 448 rows and 640 columns. Pillow 13 begins with the columns where the
+# rows become fewer by more than twice what the columns do; strips, which begin with the rows, would differ.
+STRETCHED = {
+    "in-proportion": (224, 320),
+    "as-many-fewer": (128, 320),
+    "twice-as-many-fewer": (128, 480),
+    "one-more-than-twice": (127, 480),
+    "fewer-rows-only": (224, 640),
+    "fewer-rows-more-columns": (224, 960),
+    "fewer-columns-only": (448, 320),
+    "more-rows-fewer-columns": (672, 320),
+    "more-of-both": (672, 960),
+}
+
+
+@pytest.mark.parametrize("size", STRETCHED.values(), ids=STRETCHED)
+@pytest.mark.parametrize("is_turned", [False, True], ids=["wide", "tall"])
+def test_parts_of_stretched_pictures_are_pillows(size, is_turned):
+    rows, columns = size[::-1] if is_turned else size
+    image = Image.fromarray(noise(448, 640) if is_turned else noise(640, 448))
+    whole = np.asarray(image.resize((columns, rows), resample=Image.Resampling.BICUBIC))
+    found = resize_part(image, (rows, columns), (4, 16), (rows - 8, columns - 32), 3)
+    assert np.array_equal(found, whole[4 : rows - 4, 16 : columns - 16])
 
 
 STRIPS = {
@@ -107,6 +135,29 @@ def test_very_thin_pictures_are_clips_without_their_memory(size):
     assert np.array_equal(array_of(found), clip(image, 48))
     full = ImageProcessor(shortest_edge=336, crop=(336, 336)).process(image)
     assert (full.height, full.width) == (336, 336)
+
+
+# So long that what the crop cuts off is not computed where the picture is enlarged. Where a tall one shrinks,
+# Pillow 13 begins with its columns. Beside 336: just enlarged, kept, and just shrunk.
+@pytest.mark.parametrize(
+    "size",
+    [
+        (335, 12600), (336, 12600), (337, 12600), (12600, 335), (12600, 336), (12600, 337),
+        (350, 14000), (400, 16000), (16000, 400), (700, 30000), (300, 12000), (12000, 300),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_long_pictures_are_clips_whether_enlarged_or_shrunk(size):
+    image = Image.fromarray(noise(*size))
+    found = ImageProcessor(shortest_edge=336, crop=(336, 336)).process(image)
+    assert np.array_equal(array_of(found), clip(image, 336))
+
+
+@pytest.mark.parametrize("size", [(335, 12600), (12600, 335), (400, 16000)], ids=str)
+def test_crops_wider_than_long_pictures_are_clips(size):
+    image, crop = Image.fromarray(noise(*size)), {"height": 340, "width": 350}
+    found = ImageProcessor(shortest_edge=336, crop=(340, 350)).process(image)
+    assert np.array_equal(array_of(found), clip(image, 336, crop_size=crop))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 1), (337, 336), (333, 1000), (640, 480)], ids=str)
