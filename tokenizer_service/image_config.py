@@ -6,6 +6,7 @@ from typing import Any
 
 from tandem_service.model_dir import read_json
 from tokenizer_service.image_processor import ImageProcessor
+from tokenizer_service.resampling import FILTERS
 
 _OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 _NUM_FILTERS = 6
@@ -98,6 +99,9 @@ def _processor(fields: dict[str, Any]) -> ImageProcessor:
     has_shortest, has_both = "shortest_edge" in size, {"height", "width"} <= set(size)
     if size and (has_shortest == has_both or "longest_edge" in size):
         raise ValueError(f"size={size} is not supported; shortest_edge, or height and width")
+    if has_shortest and not pads and resample not in FILTERS:
+        # Enlarging a thin picture whole would take memory without bound.
+        raise ValueError(f"resample={resample} with size.shortest_edge is not supported; 2 and 3 are")
     return ImageProcessor(
         background=(int(mean[0] * 255), int(mean[1] * 255), int(mean[2] * 255)) if pads else None,
         shortest_edge=size.get("shortest_edge"),

@@ -118,6 +118,7 @@ def test_a_text_model_takes_no_images(tmp_path):
         ({}, {**OLD, "do_center_crop": False}, "makes images of any size"),
         ({}, {**OLD, "size": {"longest_edge": 336}}, "size={'longest_edge': 336} is not supported"),
         ({}, {**OLD, "resample": 9}, "resample=9"),
+        ({}, {**OLD, "resample": 1}, "resample=1 with size.shortest_edge is not supported"),
         ({}, {**OLD, "image_aspect_ratio": "anyres"}, "image_aspect_ratio='anyres'"),
         ({"vision_config": {"image_size": [336, 28]}}, OLD, "vision_config.image_size=[336, 28]"),
         ({"vision_feature_select_strategy": "some"}, OLD, "vision_feature_select_strategy='some'"),
