@@ -5,7 +5,7 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from engine_service.plan import Load
-from tandem_service.metrics import GAP_BUCKETS, WAIT_BUCKETS, WHOLE_BUCKETS, add_build_info
+from tandem_service.metrics import GAP_BUCKETS, WAIT_BUCKETS, WHOLE_BUCKETS, add_build_info, calls_counter
 
 
 class EngineMetrics:
@@ -18,6 +18,7 @@ class EngineMetrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         add_build_info("engine", self.registry)
+        self.calls = calls_counter("engine", self.registry)
         self._add_latencies()
         self._add_tokens()
         self._add_sequences()

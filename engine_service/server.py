@@ -150,13 +150,14 @@ async def serve(config: EngineConfig, first_core: StartedCore) -> int:
     """Runs the engine service until it is told to end; returns the process's exit code."""
     engine = Engine(config, first_core)
     options = grpc_server.options(config, config.max_message_mib << 20)
+    calls = engine.observer.metrics.calls
 
     def register(server: grpc.aio.Server) -> None:
         engine_pb2_grpc.add_EngineServicer_to_server(EngineServicer(engine), server)
 
     async with (
         _observing(engine),
-        grpc_server.running_server(config, config.listen, [SERVICE], register, options) as server,
+        grpc_server.running_server(config, config.listen, [SERVICE], register, options, calls) as server,
         _running(engine.run()),
         _running(_follow(engine, server)) as follower,
     ):

@@ -7,10 +7,8 @@ import grpc
 
 from tandem_service.access import TokenGate
 from tandem_service.errors import UnauthenticatedError
+from tandem_service.health import PREFIX
 from tandem_service.status import abort
-
-# An orchestrator's probes have no token.
-_OPEN_TO_ALL = "/grpc.health.v1.Health/"
 
 
 class AccessInterceptor(grpc.aio.ServerInterceptor):
@@ -25,7 +23,8 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:
         """See grpc.aio.ServerInterceptor."""
-        if not handler_call_details.method.startswith(_OPEN_TO_ALL):
+        # An orchestrator's probes have no token.
+        if not handler_call_details.method.startswith(PREFIX):
             try:
                 self._gate.admit(handler_call_details.invocation_metadata or ())
             except UnauthenticatedError as error:

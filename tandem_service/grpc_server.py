@@ -8,10 +8,12 @@ import grpc
 from google.rpc import error_details_pb2  # noqa: F401  (reflection then describes error details to peers)
 from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
+from prometheus_client import Counter
 
 from tandem_service import health
 from tandem_service.access import TokenGate
 from tandem_service.access_interceptor import AccessInterceptor
+from tandem_service.call_interceptor import CallInterceptor
 from tandem_service.interceptor import ErrorInterceptor
 from tandem_service.life import Life, State
 from tandem_service.listen_address import check_socket_is_free, is_local
@@ -90,6 +92,7 @@ async def running_server(
     services: Sequence[str],
     register: Callable[[grpc.aio.Server], None],
     server_options: Sequence[tuple[str, int]],
+    calls: Counter | None = None,
 ) -> AsyncIterator[Server]:
     """A server that listens inside the context. What runs when the context ends is cut.
 
@@ -99,13 +102,13 @@ async def running_server(
         services: Full names of the services, for health and reflection.
         register: Adds the servicers to the server.
         server_options: See `options`.
+        calls: Counts calls that ended, by `method` and `code`.
 
     Raises:
         ValueError: The address is taken or malformed, or a file of certificates or tokens cannot be used.
     """
     found = Server(services)
-    gates = [AccessInterceptor(TokenGate(config.tokens))] if config.tokens else []
-    interceptors = [*gates, ErrorInterceptor(found.life)]
+    interceptors = _interceptors(config, services, found.life, calls)
     server = grpc.aio.server(interceptors=interceptors, options=list(server_options))
     health_pb2_grpc.add_HealthServicer_to_server(found.health, server)
     reflection.enable_server_reflection([*services, health.SERVICE, reflection.SERVICE_NAME], server)
@@ -120,6 +123,15 @@ async def running_server(
     finally:
         found.health.end()
         await server.stop(_FLUSH_S)
+
+
+def _interceptors(
+    config: ServerConfig, services: Sequence[str], life: Life, calls: Counter | None
+) -> list[grpc.aio.ServerInterceptor]:
+    """In the order in which calls meet them."""
+    counts = [] if calls is None else [CallInterceptor(calls, services)]
+    gates = [AccessInterceptor(TokenGate(config.tokens))] if config.tokens else []
+    return [*counts, *gates, ErrorInterceptor(life)]
 
 
 def _add_port(server: grpc.aio.Server, listen: str, tls: ListenerTls) -> int:

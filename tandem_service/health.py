@@ -8,6 +8,8 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 SERVICE = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+PREFIX = f"/{SERVICE}/"
+"""What the paths of its methods begin with."""
 
 _State = health_pb2.HealthCheckResponse
 

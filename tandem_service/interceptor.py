@@ -43,21 +43,22 @@ async def failure_of(work: Awaitable[None], method: str) -> ServiceError | None:
     return None
 
 
+def kind_of(handler: Any) -> str:
+    """The name of the handler's field that holds its method."""
+    request, response = (
+        "stream" if flag else "unary" for flag in (handler.request_streaming, handler.response_streaming)
+    )
+    return f"{request}_{response}"
+
+
 def _guarded(handler: Any, method: str, life: Life) -> Any:
-    kind = _kind(handler)
+    kind = kind_of(handler)
     behaviour = getattr(handler, kind)
     wrap = _guard_generator if inspect.isasyncgenfunction(behaviour) else _guard_coroutine
     message_type = handler.request_deserializer.__self__
     return handler._replace(
         **{kind: wrap(behaviour, method, life), "request_deserializer": parser(message_type)},
     )
-
-
-def _kind(handler: Any) -> str:
-    request, response = (
-        "stream" if flag else "unary" for flag in (handler.request_streaming, handler.response_streaming)
-    )
-    return f"{request}_{response}"
 
 
 def _guard_coroutine(

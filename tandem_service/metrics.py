@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator
 
 import prometheus_client
-from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
 log = logging.getLogger("tandem")
 
@@ -41,6 +41,16 @@ def add_build_info(service: str, registry: CollectorRegistry) -> None:
         multiprocess_mode="livemax",
     )
     gauge.labels(_version()).set(1)
+
+
+def calls_counter(service: str, registry: CollectorRegistry) -> Counter:
+    """Adds the counter of a service's calls."""
+    return Counter(
+        f"tandem_{service}_calls",
+        "Calls that ended, refused ones too, by method and gRPC status; health's are not counted.",
+        ["method", "code"],
+        registry=registry,
+    )
 
 
 @contextlib.contextmanager

@@ -25,6 +25,8 @@ DETAILS_TRAILER = "grpc-status-details-bin"
 _ERROR_TYPES = {code.value[0]: error_type for error_type, code in STATUS_CODES.items()}
 _TYPE_URL_PREFIX = "type.googleapis.com/google.rpc."
 _DOMAIN = "tandem"
+# The client's clock of the deadline started before ours did, so that its end comes early here.
+_EARLY_S = 0.25
 
 
 def to_status(error: errors.ServiceError) -> error_pb2.Status:
@@ -60,6 +62,15 @@ def from_status(status: error_pb2.Status) -> errors.ServiceError:
             info = errors.ErrorInfo(sent.reason, dict(sent.metadata))
     error_type = _ERROR_TYPES.get(status.code, errors.InternalError)
     return error_type(status.message, violations=violations, retry_delay_s=retry_delay_s, info=info)
+
+
+def code_of_cancelled(left_s: float | None) -> grpc.StatusCode:
+    """Why a call was cancelled from outside; `left_s` is to its deadline, None where it has none.
+
+    gRPC cancels a call at its deadline, too.
+    """
+    is_late = left_s is not None and left_s < _EARLY_S
+    return grpc.StatusCode.DEADLINE_EXCEEDED if is_late else grpc.StatusCode.CANCELLED
 
 
 async def abort(context: "grpc.aio.ServicerContext[object, object]", error: errors.ServiceError) -> None:

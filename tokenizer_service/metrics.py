@@ -2,7 +2,7 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from tandem_service.metrics import GAP_BUCKETS, WAIT_BUCKETS, WHOLE_BUCKETS, add_build_info
+from tandem_service.metrics import GAP_BUCKETS, WAIT_BUCKETS, WHOLE_BUCKETS, add_build_info, calls_counter
 
 
 class TokenizerMetrics:
@@ -15,6 +15,7 @@ class TokenizerMetrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         add_build_info("tokenizer", self.registry)
+        self.calls = calls_counter("tokenizer", self.registry)
         self._add_latencies()
         self._add_tokens()
         self._add_requests()

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import math
 import time
 from collections import Counter
 from types import TracebackType
@@ -10,16 +9,13 @@ from typing import Self
 
 from tandem_service.errors import ServiceError
 from tandem_service.logs import fields
-from tandem_service.status import STATUS_CODES
+from tandem_service.status import STATUS_CODES, code_of_cancelled
 from tandem_service.tracing import Span
 from tokenizer_service.events import Delta, Event, Finished, Started
 from tokenizer_service.metrics import TokenizerMetrics
 from tokenizer_service.request import Origin
 
 log = logging.getLogger("tandem.tokenizer")
-
-# The client's clock of the deadline started before ours did, so that its end comes early here.
-_EARLY_S = 0.25
 
 
 class RequestRecord:
@@ -133,11 +129,8 @@ class RequestRecord:
             return STATUS_CODES[type(error)].name
         if not isinstance(error, asyncio.CancelledError):
             return "INTERNAL"
-        # A call is cancelled when its deadline passes, too.
-        left_s = (
-            math.inf if self._deadline_s is None else self._deadline_s - asyncio.get_running_loop().time()
-        )
-        return "DEADLINE_EXCEEDED" if left_s < _EARLY_S else "CANCELLED"
+        now_s = asyncio.get_running_loop().time()
+        return code_of_cancelled(None if self._deadline_s is None else self._deadline_s - now_s).name
 
     def _write_line(self, duration_s: float, told: dict[str, object]) -> None:
         ttft_s = None if self._first_s is None else self._first_s - self._arrival_s

@@ -79,7 +79,9 @@ async def _serve_observed(
     server_options = options(config, config.max_request_bytes, shares_port=config.is_worker)
     session = asyncio.create_task(model.session.run())
     try:
-        async with running_server(config, config.listen, [SERVICE], register, server_options) as server:
+        async with running_server(
+            config, config.listen, [SERVICE], register, server_options, observer.metrics.calls
+        ) as server:
             on_listening(server.address)
             await _serve_until(until, session, _follow(changes, server.health))
             await server.life.end(config.lame_duck_s, config.grace_s, servicer.drain)

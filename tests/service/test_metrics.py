@@ -193,6 +193,7 @@ def test_workers_add_up_and_a_dead_one_leaves_its_counts_and_nothing_else(tmp_pa
             _ask(address, 5)
             page = wait_for(url, "tandem_tokenizer_requests_total", 15, **count)
             assert value(page, "tandem_tokenizer_completion_tokens_total") == 15 * 3
+            wait_for(url, "tandem_tokenizer_calls_total", 15, method="Generate", code="OK")
             assert value(page, "tandem_tokenizer_running_requests") == 0
             assert list(tmp_path.glob("tandem-metrics-*"))
             assert service.terminate() == 0

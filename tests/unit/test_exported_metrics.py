@@ -18,7 +18,7 @@ DASHBOARD = json.loads((ROOT / "deploy/grafana/dashboards/tandem.json").read_tex
 ALERTS = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yml").read_text())
 UNITS = ("_seconds", "_total", "_tokens", "_sequences", "_requests", "_blocks", "_info", "_up")
 COUNTED = {"tandem_engine_sessions", "tandem_tokenizer_workers", "tandem_tokenizer_engine_connections"}
-LABELS = {"method", "outcome", "reason", "source", "version"}
+LABELS = {"code", "method", "outcome", "reason", "source", "version"}
 
 
 def test_the_document_lists_every_metric_as_the_code_has_it():

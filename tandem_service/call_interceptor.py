@@ -1,0 +1,99 @@
+"""Counts calls, those too that end before their method begins."""
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from typing import Any
+
+import grpc
+from google.protobuf import descriptor_pool
+from prometheus_client import Counter
+
+from tandem_service.health import PREFIX
+from tandem_service.interceptor import kind_of
+from tandem_service.status import code_of_cancelled
+
+_OTHER = "other"
+
+
+class CallInterceptor(grpc.aio.ServerInterceptor):
+    """Counts each call once, when it has ended. The outermost interceptor, so that it sees every refusal.
+
+    Health is not counted: probes ask it day and night.
+    """
+
+    def __init__(self, calls: Counter, services: Iterable[str]) -> None:
+        """`calls` is labelled by method and code; methods of other than these `services` share a label."""
+        self._calls = calls
+        self._names = dict(_names(services))
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """See grpc.aio.ServerInterceptor."""
+        path = handler_call_details.method
+        if path.startswith(PREFIX):
+            return await continuation(handler_call_details)
+        call = _Call(self._calls, self._names.get(path, _OTHER))
+        task = asyncio.current_task()
+        assert task is not None
+        task.add_done_callback(call.count)
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            call.code = grpc.StatusCode.UNIMPLEMENTED
+            return None
+        return call.watched(handler)
+
+
+class _Call:
+    """One call, from its first step to its end."""
+
+    def __init__(self, calls: Counter, method: str) -> None:
+        # This stays where no method begins, because the request never came whole.
+        self.code = grpc.StatusCode.CANCELLED
+        self._calls = calls
+        self._method = method
+
+    def count(self, task: "asyncio.Task[Any]") -> None:
+        """`task`, which ran the call, is done."""
+        self._calls.labels(self._method, self.code.name).inc()
+
+    def watched(self, handler: Any) -> Any:
+        """A handler that does the same and leaves its status here. It costs nothing for each message."""
+        kind = kind_of(handler)
+        behaviour = getattr(handler, kind)
+        run = _writing(behaviour) if inspect.isasyncgenfunction(behaviour) else behaviour
+
+        async def watch(request: Any, context: Any) -> Any:
+            code = grpc.StatusCode.UNKNOWN
+            try:
+                response = await run(request, context)
+                code = grpc.StatusCode.OK
+            except asyncio.CancelledError:
+                code = code_of_cancelled(context.time_remaining())
+                raise
+            finally:
+                self.code = context.code() or code
+            return response
+
+        return handler._replace(**{kind: watch})
+
+
+def _writing(behaviour: Callable[..., AsyncIterator[Any]]) -> Callable[..., Awaitable[None]]:
+    """What gRPC does with a generator, which would cost more for each message inside another one."""
+
+    async def write_all(request: Any, context: Any) -> None:
+        async for response in behaviour(request, context):
+            await context.write(response)
+
+    return write_all
+
+
+def _names(services: Iterable[str]) -> Iterable[tuple[str, str]]:
+    """The paths of all methods, each with its name."""
+    pool = descriptor_pool.Default()
+    for service in services:
+        for method in pool.FindServiceByName(service).methods:
+            yield f"/{service}/{method.name}", method.name
