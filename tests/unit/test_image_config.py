@@ -123,7 +123,16 @@ def test_a_text_model_takes_no_images(tmp_path):
         ({"vision_config": {"image_size": [336, 28]}}, OLD, "vision_config.image_size=[336, 28]"),
         ({"vision_feature_select_strategy": "some"}, OLD, "vision_feature_select_strategy='some'"),
     ],
-    ids=["crop", "no-crop", "longest", "filter", "aspect-ratio", "oblong", "strategy"],
+    ids=[
+        "crop",
+        "no-crop",
+        "longest",
+        "filter",
+        "filter-without-bound",
+        "aspect-ratio",
+        "oblong",
+        "strategy",
+    ],
 )
 def test_what_cannot_be_served_is_named(tmp_path, config, fields, said):
     with pytest.raises(ValueError) as caught:
