@@ -2,11 +2,10 @@
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 import grpc
-from google.protobuf import descriptor_pool
 from prometheus_client import Counter
 
 from tandem_service.health import PREFIX
@@ -22,10 +21,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     Health is not counted: probes ask it day and night.
     """
 
-    def __init__(self, calls: Counter, services: Iterable[str]) -> None:
-        """`calls` is labelled by method and code; methods of other than these `services` share a label."""
+    def __init__(self, calls: Counter, names: Mapping[str, str]) -> None:
+        """`calls` is labelled by method and code; `names` are methods' by path, and others share a label."""
         self._calls = calls
-        self._names = dict(_names(services))
+        self._names = names
 
     async def intercept_service(
         self,
@@ -89,11 +88,3 @@ def _writing(behaviour: Callable[..., AsyncIterator[Any]]) -> Callable[..., Awai
             await context.write(response)
 
     return write_all
-
-
-def _names(services: Iterable[str]) -> Iterable[tuple[str, str]]:
-    """The paths of all methods, each with its name."""
-    pool = descriptor_pool.Default()
-    for service in services:
-        for method in pool.FindServiceByName(service).methods:
-            yield f"/{service}/{method.name}", method.name

@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 
 import grpc
+from google.protobuf import descriptor_pool
 from google.rpc import error_details_pb2  # noqa: F401  (reflection then describes error details to peers)
 from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
@@ -129,9 +130,19 @@ def _interceptors(
     config: ServerConfig, services: Sequence[str], life: Life, calls: Counter | None
 ) -> list[grpc.aio.ServerInterceptor]:
     """In the order in which calls meet them."""
-    counts = [] if calls is None else [CallInterceptor(calls, services)]
+    counts = [] if calls is None else [CallInterceptor(calls, _method_names(services))]
     gates = [AccessInterceptor(TokenGate(config.tokens))] if config.tokens else []
     return [*counts, *gates, ErrorInterceptor(life)]
+
+
+def _method_names(services: Sequence[str]) -> dict[str, str]:
+    """The names of the services' methods, by the paths of their calls."""
+    pool = descriptor_pool.Default()
+    return {
+        f"/{service}/{method.name}": method.name
+        for service in services
+        for method in pool.FindServiceByName(service).methods
+    }
 
 
 def _add_port(server: grpc.aio.Server, listen: str, tls: ListenerTls) -> int:
