@@ -173,7 +173,8 @@ async def serve(config: EngineConfig, first_core: StartedCore) -> int:
 async def _observing(engine: Engine) -> AsyncIterator[None]:
     """Serves the engine's metrics inside the context, and sends its last spans afterwards."""
     try:
-        with metrics_listener(engine.config.metrics_listen, engine.observer.metrics.registry):
+        config = engine.config
+        with metrics_listener(config.metrics_listen, engine.observer.metrics.registry, config.tls):
             yield
     finally:
         await asyncio.to_thread(engine.observer.close)

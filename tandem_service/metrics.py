@@ -3,10 +3,14 @@
 import contextlib
 import importlib.metadata
 import logging
+import threading
 from collections.abc import Iterator
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from tandem_service.metrics_server import MetricsServer
+from tandem_service.tls import ListenerTls
 
 log = logging.getLogger("tandem")
 
@@ -54,15 +58,16 @@ def calls_counter(service: str, registry: CollectorRegistry) -> Counter:
 
 
 @contextlib.contextmanager
-def metrics_listener(listen: str, registry: CollectorRegistry) -> Iterator[None]:
-    """Serves metrics over HTTP inside the context.
+def metrics_listener(listen: str, registry: CollectorRegistry, tls: ListenerTls) -> Iterator[None]:
+    """Serves metrics inside the context: over HTTP, or HTTPS with a certificate.
 
     Args:
         listen: `HOST:PORT`; empty for no listener.
         registry: What is served, at every path.
+        tls: The service's certificate, and whom it lets in.
 
     Raises:
-        ValueError: The address is taken or malformed.
+        ValueError: The address is taken or malformed, or the certificate's files cannot be used.
     """
     if not listen:
         yield
@@ -71,10 +76,12 @@ def metrics_listener(listen: str, registry: CollectorRegistry) -> Iterator[None]
     if not host or not port.isdigit():
         raise ValueError(f"metrics_listen={listen!r}: must be HOST:PORT")
     try:
-        server, thread = prometheus_client.start_http_server(int(port), host.strip("[]"), registry)
+        server = MetricsServer(host.strip("[]"), int(port), registry, tls)
     except (OSError, OverflowError) as error:
         raise ValueError(f"metrics_listen={listen!r}: cannot listen there: {error}") from None
-    log.info("metrics on http://%s:%d/metrics", host, server.server_port)
+    thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
+    thread.start()
+    log.info("metrics on %s://%s:%d/metrics", "https" if tls.cert else "http", host, server.server_port)
     try:
         yield
     finally:

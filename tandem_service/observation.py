@@ -16,7 +16,9 @@ class ObservationConfig:
 
     # Off by default: two services on a machine would want one port, and it answers without a token.
     metrics_listen: str = flag(
-        "", "Address for Prometheus, HOST:PORT, over plain HTTP and for everybody; empty for none."
+        "",
+        "Address for Prometheus, HOST:PORT, without a token; HTTPS with --tls-cert, for whom --tls-client-ca "
+        "lets in, else HTTP for everybody; empty for none.",
     )
     trace_endpoint: str = flag(
         "",

@@ -15,7 +15,9 @@ class ServerConfig(ObservationConfig):
         ValueError: A value is out of its bounds.
     """
 
-    tls_cert: str = flag("", "PEM file of this service's certificate chain; empty speaks plain text")
+    tls_cert: str = flag(
+        "", "PEM file of the certificate chain of this service and its metrics; empty speaks plain text"
+    )
     tls_key: str = flag("", "PEM file of the certificate's private key")
     tls_client_ca: str = flag("", "PEM file of the roots of clients' certificates, which they must then show")
     tokens: str = flag(

@@ -2,13 +2,17 @@
 
 import logging
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import grpc
 
 from tandem_service.watched_files import read_file, stamp
 
 log = logging.getLogger("tandem")
+
+Made = TypeVar("Made")
 
 
 def _check_together(cert_name: str, cert: str, key_name: str, key: str) -> None:
@@ -78,7 +82,7 @@ def channel_credentials(files: ChannelTls) -> grpc.ChannelCredentials:
     roots = _read_roots("engine_tls_ca", files.ca)
     if not files.cert:
         return grpc.ssl_channel_credentials(roots)
-    key, cert = _read_pair("engine_tls_", files.cert, files.key)
+    key, cert = _read_pair("engine_tls_", files.cert, files.key, ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
     return grpc.ssl_channel_credentials(roots, key, cert)
 
 
@@ -91,7 +95,7 @@ def listener_credentials(files: ListenerTls) -> grpc.ServerCredentials:
     Raises:
         ValueError: A file cannot be read, or they do not belong together.
     """
-    certificates = _Certificates(files)
+    certificates = _Watched(files, _grpc_certificate)
     return grpc.dynamic_ssl_server_credentials(
         certificates.read(),
         certificates.read_if_changed,  # type: ignore[arg-type]  # None is missing in its type
@@ -99,41 +103,72 @@ def listener_credentials(files: ListenerTls) -> grpc.ServerCredentials:
     )
 
 
-class _Certificates:
+def listener_contexts(files: ListenerTls) -> Callable[[], ssl.SSLContext]:
+    """The same for listeners without gRPC: gives the context of a new connection.
+
+    Raises:
+        ValueError: A file cannot be read, or they do not belong together.
+    """
+    certificates = _Watched(files, _context)
+    newest = certificates.read()
+
+    def context() -> ssl.SSLContext:
+        nonlocal newest
+        newest = certificates.read_if_changed() or newest
+        return newest
+
+    return context
+
+
+class _Watched(Generic[Made]):
     """The certificate of a listener, as it was last read."""
 
-    def __init__(self, files: ListenerTls) -> None:
+    def __init__(self, files: ListenerTls, make: Callable[[ListenerTls], Made]) -> None:
         self._files = files
+        self._make = make
         self._paths = [path for path in (files.cert, files.key, files.client_ca) if path]
         self._stamp = stamp(self._paths)
 
-    def read(self) -> grpc.ServerCertificateConfiguration:
-        files = self._files
-        pair = _read_pair("tls_", files.cert, files.key)
-        roots = _read_roots("tls_client_ca", files.client_ca) if files.client_ca else None
-        return grpc.ssl_server_certificate_configuration([pair], roots)
+    def read(self) -> Made:
+        return self._make(self._files)
 
-    def read_if_changed(self) -> grpc.ServerCertificateConfiguration | None:
+    def read_if_changed(self) -> Made | None:
         """gRPC calls this in a thread of its own, and takes None for no change."""
         now = stamp(self._paths)
         if now == self._stamp:
             return None
         self._stamp = now
         try:
-            configuration = self.read()
+            made = self.read()
         except ValueError as error:
             log.warning("%s; the certificate that was read before stays", error)
             return None
         log.info("tls_cert=%r: read again, since it has changed", self._files.cert)
-        return configuration
+        return made
 
 
-def _read_pair(prefix: str, cert: str, key: str) -> tuple[bytes, bytes]:
-    """Key and certificate; gRPC would take what does not fit, and fail every handshake."""
+def _grpc_certificate(files: ListenerTls) -> grpc.ServerCertificateConfiguration:
+    pair = _read_pair("tls_", files.cert, files.key, ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+    roots = _read_roots("tls_client_ca", files.client_ca) if files.client_ca else None
+    return grpc.ssl_server_certificate_configuration([pair], roots)
+
+
+def _context(files: ListenerTls) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    _read_pair("tls_", files.cert, files.key, context)
+    if files.client_ca:
+        context.load_verify_locations(cadata=_read_roots("tls_client_ca", files.client_ca).decode("ascii"))
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def _read_pair(prefix: str, cert: str, key: str, context: ssl.SSLContext) -> tuple[bytes, bytes]:
+    """Key and certificate, which `context` takes up: gRPC alone would take what does not fit, and fail
+    every handshake.
+    """
     where = f"{prefix}cert={cert!r}, {prefix}key={key!r}"
     before = stamp([cert, key])
     pair = read_file(f"{prefix}key", key), read_file(f"{prefix}cert", cert)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         # An empty password: the library would ask for that of an encrypted key at the terminal.
         context.load_cert_chain(cert, key, password="")

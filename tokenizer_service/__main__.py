@@ -23,7 +23,7 @@ def main(arguments: Sequence[str]) -> int:
     set_up_logging(config.log_level, config.log_format)
     try:
         if config.workers > 1:
-            with worker_metrics(config.metrics_listen) as metrics:
+            with worker_metrics(config.metrics_listen, config.tls) as metrics:
                 return asyncio.run(Workers(config, metrics).run())
         forbid_torch()
         asyncio.run(_serve(config))

@@ -50,7 +50,7 @@ async def serve(
     """
     observer = Observer(config)
     try:
-        with metrics_listener(config.metrics_listen, observer.metrics.registry):
+        with metrics_listener(config.metrics_listen, observer.metrics.registry, config.tls):
             await _serve_observed(config, observer, until, on_listening)
     finally:
         await asyncio.to_thread(observer.close)

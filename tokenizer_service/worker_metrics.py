@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from tandem_service.metrics import metrics_listener
+from tandem_service.tls import ListenerTls
 
 _DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"  # where prometheus_client keeps a process's values for others to read
 
@@ -48,21 +49,22 @@ class WorkerMetrics:
 
 
 @contextlib.contextmanager
-def worker_metrics(listen: str) -> Iterator[WorkerMetrics]:
+def worker_metrics(listen: str, tls: ListenerTls) -> Iterator[WorkerMetrics]:
     """Serves the workers' metrics inside the context.
 
     Args:
         listen: See `metrics_listener`.
+        tls: Likewise.
 
     Raises:
-        ValueError: The address is taken or malformed.
+        ValueError: The address is taken or malformed, or the certificate's files cannot be used.
     """
     if not listen:
         yield WorkerMetrics("")
         return
     with tempfile.TemporaryDirectory(prefix="tandem-metrics-") as directory:
         metrics = WorkerMetrics(directory)
-        with metrics_listener(listen, metrics.registry):
+        with metrics_listener(listen, metrics.registry, tls):
             yield metrics
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,7 +10,10 @@ from xml.etree import ElementTree
 
 import pytest
 
+from support.certificates import Certificates
+from support.cli_process import tandem
 from support.processes import running_service
+from tandem.cli.services import free_address
 from tandem_bench import cli as workloads_cli
 from tandem_bench.serving import cli
 
@@ -80,13 +84,34 @@ def test_readers_are_compared_alone_and_beside_slow_ones(target, tmp_path):
     [
         (["--lengths=1000:1000"], "requests of up to 2000 tokens; the context length is 1024"),
         (["--target=127.0.0.1:1"], "UNAVAILABLE"),
+        (["--target=", "--tls-ca=ca.pem"], "tls_ca='ca.pem': needs --target"),
     ],
-    ids=["longer-than-the-context", "nobody-there"],
+    ids=["longer-than-the-context", "nobody-there", "tls-without-target"],
 )
 def test_what_cannot_be_measured_is_said_in_a_line(target, tmp_path, capsys, flags, words):
     assert cli.main([f"--target={target}", f"--out={tmp_path}", *flags]) == 2
     assert words in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_service_with_mutual_tls_and_tokens_is_measured(engine, tmp_path):
+    files, address = Certificates(tmp_path), free_address()
+    made = tandem("token", "bench")
+    (tmp_path / "tokens.toml").write_text(made.stdout)
+    (tmp_path / "token").write_text(re.search(r"\S{40,}", made.stderr)[0])
+    wanted = [f"--tls-cert={files.cert}", f"--tls-key={files.key}", f"--tls-client-ca={files.ca}"]
+    wanted += [f"--engine={engine.address}", f"--listen={address}", f"--tokens={tmp_path / 'tokens.toml'}"]
+    shown = [f"--{name.replace('_', '-')}={path}" for name, path in files.client.items()]
+    shown += [f"--token-file={tmp_path / 'token'}"]
+    flags = [f"--target={address}", f"--out={tmp_path}", "--streams=2", "--lengths=5:100", "--requests=4"]
+    with running_service("tokenizer_service", *wanted, wait=False) as tokenizer:
+        while tandem("health", f"--target={address}", *shown).returncode:
+            assert tokenizer.process.poll() is None, tokenizer.log.read_text()
+        assert cli.main([*flags, *shown, "--slow-readers=1", "--slow-pause=0.01", "--repetitions=1"]) == 0
+        assert cli.main([*flags, *shown[:-1]]) == cli.main(flags) == 2
+    figures = _result(tmp_path)["figures"]
+    assert figures["loads"][0]["errors"] == {}
+    assert figures["slow_readers"]["2 streams"]["num_slow_not_whole"] == 0
 
 
 def test_ctrl_c_shows_what_there_is_and_ends_the_services(tmp_path):

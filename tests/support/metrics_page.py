@@ -15,7 +15,7 @@ def metrics_url(log: Path, timeout_s: float = 30) -> str:
     """Where a service with `--metrics-listen` said that its metrics are."""
     end_s = time.monotonic() + timeout_s
     while time.monotonic() < end_s:
-        if found := re.search(r"metrics on (http://\S+)", log.read_text()):
+        if found := re.search(r"metrics on (https?://\S+)", log.read_text()):
             return found[1]
         time.sleep(0.05)
     raise AssertionError(f"no metrics: {log.read_text()}")

@@ -3,7 +3,7 @@
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from tandem.cli.metrics_page import Change, Page, fetch, url_of
+from tandem.cli.metrics_page import Change, Page, fetch, opener, url_of
 from tandem.cli.top_table import table
 
 
@@ -84,7 +84,21 @@ def test_the_table_stands_without_services_and_without_samples():
 
 def test_addresses():
     assert url_of("here:1") == "http://here:1/metrics"
+    assert url_of("here:1", is_tls=True) == "https://here:1/metrics"
     assert url_of("https://here/page") == "https://here/page"
     with pytest.raises(ValueError, match="'file:///etc/passwd': must be HOST:PORT or an http URL"):
         url_of("file:///etc/passwd")
-    assert fetch("http://127.0.0.1:9/metrics") is None
+    assert fetch("http://127.0.0.1:9/metrics", opener()) is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"tls_ca": "/none"}, "tls_ca='/none'.*No such file"),
+        ({"tls_cert": "a"}, "must be given together"),
+    ],
+    ids=["missing", "no-key"],
+)
+def test_wrong_files_are_named(arguments, said):
+    with pytest.raises(ValueError, match=said):
+        opener(**arguments)

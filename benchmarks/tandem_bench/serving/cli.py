@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 
 import tandem
+from tandem.cli.flags import connection
 from tandem.cli.services import ServiceError
 from tandem_bench.checkpoint import checkpoint
 from tandem_bench.services import started_services
@@ -13,25 +14,31 @@ from tandem_bench.serving import flags
 from tandem_bench.serving.clients import ClientError
 from tandem_bench.serving.command import Command
 from tandem_bench.serving.run import Work
+from tandem_bench.serving.server import Server, plain_server
 from tandem_bench.shapes import SHAPES
 
 EXIT_ERRORS = 1
 EXIT_UNUSABLE = 2
 EXIT_INTERRUPTED = 130
 
+_CREDENTIALS = ("tls_ca", "tls_cert", "tls_key", "token_file")
 
-def main(arguments: Sequence[str] | None = None) -> int:
+
+def main(arguments: Sequence[str] | None = None, token: str | None = None) -> int:
     """Measures; returns 1 if requests failed, 2 if nothing could be measured, 130 after Ctrl-C.
 
     Args:
         arguments: The command line without the program's name; by default the process's own.
+        token: What the service at `--target` is shown where there is no `--token-file`.
     """
-    parsed = flags.parser().parse_args(arguments)
+    parser = flags.parser()
+    parser.set_defaults(token=token)
+    parsed = parser.parse_args(arguments)
     command = Command(parsed)
     status = 0
     try:
-        with _target(parsed) as target:
-            command.measure_all(target, _work(parsed, target))
+        with _server(parsed) as server:
+            command.measure_all(server, _work(parsed, server))
     except KeyboardInterrupt:
         status = EXIT_INTERRUPTED
     except (ClientError, ServiceError, tandem.TandemError, ValueError) as error:
@@ -42,11 +49,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 @contextlib.contextmanager
-def _target(parsed: argparse.Namespace) -> Iterator[str]:
-    """The services' address; without `--target` they are started and ended here."""
+def _server(parsed: argparse.Namespace) -> Iterator[Server]:
+    """The service at `--target`; without that, services are started and ended here.
+
+    Raises:
+        ValueError: A flag of credentials is there without `--target`, or its file cannot be read.
+    """
     if parsed.target:
-        yield parsed.target
+        yield Server(target=parsed.target, **connection(parsed))
         return
+    for name in _CREDENTIALS:
+        if (path := getattr(parsed, name)) is not None:
+            raise ValueError(f"{name}={path!r}: needs --target")
     model = str(checkpoint(SHAPES[parsed.shape], parsed.checkpoint_dir)) if parsed.shape else parsed.model
     fake_flags = [f"--fake-rate={parsed.fake_rate}"] if parsed.fake else []
     with started_services(
@@ -56,16 +70,16 @@ def _target(parsed: argparse.Namespace) -> Iterator[str]:
         engine_flags=[*fake_flags, *parsed.engine_flag],
         tokenizer_flags=parsed.tokenizer_flag,
     ) as addresses:
-        yield addresses.tokenizer
+        yield plain_server(addresses.tokenizer)
 
 
-def _work(parsed: argparse.Namespace, target: str) -> Work:
+def _work(parsed: argparse.Namespace, server: Server) -> Work:
     """What is asked of the model that is served there.
 
     Raises:
         ValueError: Requests are longer than its context.
     """
-    with tandem.Client(target) as client:
+    with tandem.Client(**server) as client:
         (model,) = client.models()
     lengths = parsed.lengths if parsed.shrink == 1 else parsed.lengths.shrunk(parsed.shrink)
     longest = max(map(sum, zip(lengths.inputs, lengths.outputs, strict=True)))

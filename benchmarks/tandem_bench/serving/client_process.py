@@ -1,7 +1,8 @@
 """A process with some of the clients of a load. It reads jobs from stdin and writes answers to stdout.
 
-Run by `clients.py`. Both ways go pickles: a Job in, READY out when all connections are there, the time of
-the start in, TimedAnswers out as they end, DONE out; for a job with pauses, anything in stops it.
+Run by `clients.py`. Both ways go pickles: the Server in; then, for each load, a Job in, READY out when all
+connections are there, the time of the start in, TimedAnswers out as they end, DONE out; for a job with
+pauses, anything in stops it.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ from typing import Any
 
 import tandem
 from tandem_bench.serving.job import DONE, READY, Job
+from tandem_bench.serving.server import Server
 from tandem_bench.serving.timed_answer import INCOMPLETE, TimedAnswer, TimedRequest
 
 # A connection for each stream: streams of one connection would all have the same worker.
@@ -22,8 +24,9 @@ _READY_TIMEOUT_S = 10.0
 _PAUSE_S = 0.1
 
 
-async def serve(target: str) -> None:
+async def serve() -> None:
     """Does jobs until stdin ends."""
+    server: Server = await _receive()
     clients: list[tandem.AsyncClient] = []
     while True:
         try:
@@ -31,7 +34,7 @@ async def serve(target: str) -> None:
         except EOFError:
             return
         missing = max(0, job.num_streams - len(clients))
-        clients += [tandem.AsyncClient(target, retries=0, options=_OPTIONS) for _ in range(missing)]
+        clients += [tandem.AsyncClient(**server, retries=0, options=_OPTIONS) for _ in range(missing)]
         used = clients[: job.num_streams]
         await asyncio.gather(*(_await_service(client) for client in used))
         _send(READY)
@@ -137,4 +140,4 @@ def _send(message: object) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(sys.argv[1]))
+    asyncio.run(serve())

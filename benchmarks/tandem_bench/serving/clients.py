@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from tandem_bench.serving.job import DONE, READY, Job, shares
+from tandem_bench.serving.server import Server
 from tandem_bench.serving.timed_answer import TimedAnswer
 
 # Between the word that all are connected and the first request.
@@ -26,9 +27,9 @@ class ClientError(Exception):
 class Clients:
     """Some client processes, for one load after the other. They have ended when the context has."""
 
-    def __init__(self, target: str, num_processes: int) -> None:
+    def __init__(self, server: Server, num_processes: int) -> None:
         """Starts them."""
-        self._processes = [_ClientProcess(target) for _ in range(num_processes)]
+        self._processes = [_ClientProcess(server) for _ in range(num_processes)]
         self._running: list[_ClientProcess] = []
         self._messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
@@ -96,14 +97,16 @@ class Clients:
 class _ClientProcess:
     """One of them; a thread of ours reads what it says."""
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, server: Server) -> None:
         # A session of its own: Ctrl-C goes to us alone, who show what there is.
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tandem_bench.serving.client_process", target],
+            [sys.executable, "-m", "tandem_bench.serving.client_process"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,
         )
+        # Not on its command line, which everybody on the machine can read: it may hold a token.
+        self.send(server)
 
     def send(self, message: object) -> None:
         assert self._process.stdin is not None

@@ -9,6 +9,7 @@ from tandem_bench.serving.figures import Figures
 from tandem_bench.serving.load_plan import Load
 from tandem_bench.serving.report import loads_plot, loads_table
 from tandem_bench.serving.run import Work, measure
+from tandem_bench.serving.server import Server
 from tandem_bench.serving.slow_readers import SlowReaders
 
 _WARM_UP_AT_A_RATE = 16
@@ -28,18 +29,18 @@ class Command:
         """Whether any request failed."""
         return any(each.errors() for each in self._figures)
 
-    def measure_all(self, target: str, work: Work) -> None:
+    def measure_all(self, server: Server, work: Work) -> None:
         """Runs all loads.
 
         Raises:
             KeyboardInterrupt: Ctrl-C came.
             ClientError: A client process ended.
         """
-        with Clients(target, self._parsed.clients) as clients:
+        with Clients(server, self._parsed.clients) as clients:
             for load in _loads(self._parsed):
                 self._measure(clients, work, load)
                 if self._parsed.slow_readers:
-                    self._measure_beside_slow(target, clients, work, load)
+                    self._measure_beside_slow(server, clients, work, load)
 
     def show(self) -> None:
         """Prints the table and writes the files, of whatever there is."""
@@ -66,14 +67,14 @@ class Command:
             raise KeyboardInterrupt
         return found
 
-    def _measure_beside_slow(self, target: str, clients: Clients, work: Work, load: Load) -> None:
+    def _measure_beside_slow(self, server: Server, clients: Clients, work: Work, load: Load) -> None:
         """By turns alone and beside slow readers, so that a drift of the machine meets both."""
         slow = SlowReaders(self._parsed.slow_readers, self._parsed.slow_pause)
         alone, beside = [self._figures[-1]], list[Figures]()
         for number in range(self._parsed.repetitions):
             if number:
                 alone.append(self._measure(clients, work, load))
-            with slow.reading(target, work):
+            with slow.reading(server, work):
                 beside.append(self._measure(clients, work, load))
         self._slow[load.name] = slow.compared(alone, beside)
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tandem.cli.flags import add_credential_flags
 from tandem_bench.serving.clients import default_processes
 from tandem_bench.serving.figures import Goal
 from tandem_bench.serving.load_plan import parse_lengths
@@ -32,6 +33,7 @@ def parser() -> argparse.ArgumentParser:
 def _add_services(made: argparse.ArgumentParser) -> None:
     add = made.add_argument
     add("--target", default="", metavar="ADDRESS", help="a running tokenizer service (default: starts one)")
+    add_credential_flags(made)
     add("--model", default="demo", help="what the started services serve (default: demo)")
     add("--shape", choices=list(SHAPES), help="or random weights in a public shape (default: none)")
     add("--checkpoint-dir", type=Path, default=Path("/tmp/tandem-checkpoints"), help="(default: %(default)s)")

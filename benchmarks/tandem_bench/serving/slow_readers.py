@@ -11,6 +11,7 @@ from tandem_bench.serving.clients import Clients
 from tandem_bench.serving.figures import Figures
 from tandem_bench.serving.load_plan import Load
 from tandem_bench.serving.run import Work
+from tandem_bench.serving.server import Server
 from tandem_bench.serving.timed_answer import OK, TimedAnswer
 
 
@@ -27,10 +28,10 @@ class SlowReaders:
     answers: list[TimedAnswer] = field(default_factory=list)
 
     @contextlib.contextmanager
-    def reading(self, target: str, work: Work) -> Iterator[None]:
+    def reading(self, server: Server, work: Work) -> Iterator[None]:
         """They read within the context, and have ended after it."""
         load = Load(num_streams=self.num_streams, num_requests=4 * self.num_streams)
-        with Clients(target, 1) as clients:
+        with Clients(server, 1) as clients:
             clients.start(replace(work.job(load), pause_s=self.pause_s))
             yield
             clients.stop()

@@ -13,6 +13,7 @@ from tandem_bench.serving.clients import Clients
 from tandem_bench.serving.figures import Figures, latencies
 from tandem_bench.serving.load_plan import LEAST_REQUESTS, REQUESTS_PER_STREAM, Load
 from tandem_bench.serving.run import Work, measure
+from tandem_bench.serving.server import plain_server
 from tandem_bench.specs import random_specs
 
 POISSON_SHARE = 0.5
@@ -42,7 +43,7 @@ def serve(bench: Bench, mix_name: str, streams: tuple[int, ...] = ()) -> Iterato
         suffix = "" if num_workers == 1 else f"-workers-{num_workers}"
         with (
             running_services(bench, num_workers=num_workers, **flags) as addresses,
-            Clients(addresses.tokenizer, bench.settings.num_clients) as clients,
+            Clients(plain_server(addresses.tokenizer), bench.settings.num_clients) as clients,
         ):
             for num_streams in streams or bench.settings.streams:
                 load = Load(num_streams=num_streams, num_requests=_num_requests(num_streams, lengths))

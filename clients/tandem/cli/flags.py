@@ -28,11 +28,10 @@ _SAMPLING: tuple[tuple[str, type, str, str], ...] = (
 )
 
 
-_FILES = (
+_TLS_FILES = (
     ("tls-ca", "PEM file of the roots of the service's certificate (default: none, plain text)"),
     ("tls-cert", "PEM file of the certificate to show the service (default: none)"),
     ("tls-key", "PEM file of that certificate's private key (default: none)"),
-    ("token-file", "file with the token to show the service (default: none, then $TANDEM_TOKEN)"),
 )
 
 
@@ -60,7 +59,22 @@ def add_connection_flags(
         metavar="SECONDS",
         help=f"the longest that an answer may take (default: {timeout_s:g}, in seconds)",
     )
-    for name, text in _FILES:
+    add_credential_flags(parser)
+
+
+def add_credential_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds what the service may want to see, and its roots; `connection` reads them."""
+    add_tls_flags(parser)
+    parser.add_argument(
+        "--token-file",
+        metavar="PATH",
+        help="file with the token to show the service (default: none, then $TANDEM_TOKEN)",
+    )
+
+
+def add_tls_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds `--tls-ca`, `--tls-cert` and `--tls-key`."""
+    for name, text in _TLS_FILES:
         parser.add_argument(f"--{name}", metavar="PATH", help=text)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import grpc
 
-from tandem.channel import open_channel
+from tandem.channel import ChannelOptions, open_channel
 from tandem.cli.flags import Commands, add_connection_flags, credentials
 
 _METHOD = "/grpc.health.v1.Health/Check"
@@ -72,6 +72,7 @@ def check(
     timeout_s: float = 2.0,
     credentials: grpc.ChannelCredentials | None = None,
     service: str = "",
+    options: ChannelOptions = (),
 ) -> State:
     """Asks once.
 
@@ -80,13 +81,14 @@ def check(
         timeout_s: How long the answer may take, in seconds.
         credentials: For TLS; None for plain text.
         service: A service's full name; empty for the server as a whole.
+        options: Of the channel.
 
     Raises:
         ValueError: `service` is no service's name, since it is too long.
     """
     request = _request(service)
     # A new channel each time: an old one would wait out its backoff before it connects again.
-    with contextlib.closing(open_channel(target, credentials)) as channel:
+    with contextlib.closing(open_channel(target, credentials, options)) as channel:
         try:
             ask = channel.unary_unary(_METHOD, request_serializer=bytes, response_deserializer=bytes)
             answer = ask(request, timeout=timeout_s)
@@ -95,20 +97,28 @@ def check(
     return State.SERVING if answer == _SERVING else State.NOT_SERVING
 
 
-def wait_until_serving(target: str, timeout_s: float, check_alive: Callable[[], None]) -> None:
+def wait_until_serving(
+    target: str,
+    timeout_s: float,
+    check_alive: Callable[[], None],
+    credentials: grpc.ChannelCredentials | None = None,
+    options: ChannelOptions = (),
+) -> None:
     """Asks until the service is SERVING, with growing pauses.
 
     Args:
         target: The service.
         timeout_s: How long to wait, in seconds.
         check_alive: Called before each pause; raises if there is nothing to wait for any more.
+        credentials: For TLS; None for plain text.
+        options: Of the channel.
 
     Raises:
         TimeoutError: It was not SERVING in time.
     """
     end_s = time.monotonic() + timeout_s
     pause_s = _FIRST_PAUSE_S
-    while check(target) is not State.SERVING:
+    while check(target, credentials=credentials, options=options) is not State.SERVING:
         check_alive()
         if time.monotonic() > end_s:
             raise TimeoutError(f"{target} did not become healthy within {timeout_s:g} s")

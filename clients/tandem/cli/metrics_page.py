@@ -1,5 +1,6 @@
 """What a service tells Prometheus, looked at once, and what changed between two looks."""
 
+import ssl
 import time
 import urllib.error
 import urllib.request
@@ -7,8 +8,6 @@ from collections import defaultdict
 from collections.abc import Mapping
 
 _TIMEOUT_S = 2.0
-# A proxy of the environment would be asked for loopback addresses as well.
-_opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class Page:
@@ -91,23 +90,46 @@ class Change:
         return sorted((float(edge), count - older.get(edge, 0.0)) for edge, count in newer.items())
 
 
-def url_of(address: str) -> str:
-    """The page of `HOST:PORT`, or of a URL as it stands.
+def url_of(address: str, *, is_tls: bool = False) -> str:
+    """The page of `HOST:PORT`, by HTTPS if `is_tls`, or of a URL as it stands.
 
     Raises:
         ValueError: It is a URL of another kind.
     """
     if "://" not in address:
-        return f"http://{address}/metrics"
+        return f"{'https' if is_tls else 'http'}://{address}/metrics"
     if not address.startswith(("http://", "https://")):
         raise ValueError(f"{address!r}: must be HOST:PORT or an http URL")
     return address
 
 
-def fetch(url: str) -> Page | None:
+def opener(
+    tls_ca: str | None = None, tls_cert: str | None = None, tls_key: str | None = None
+) -> urllib.request.OpenerDirector:
+    """What opens pages; see `Client` for the arguments. Without roots, the system's are taken.
+
+    Raises:
+        ValueError: A file cannot be used, or is given without the others that it needs.
+    """
+    where = f"tls_ca={tls_ca!r}, tls_cert={tls_cert!r}, tls_key={tls_key!r}"
+    if (tls_cert is None) != (tls_key is None):
+        raise ValueError(f"{where}: tls_cert and tls_key must be given together")
+    try:
+        context = ssl.create_default_context(cafile=tls_ca)
+        if tls_cert is not None:
+            context.load_cert_chain(tls_cert, tls_key, password="")
+    except OSError as error:  # ssl.SSLError is one
+        raise ValueError(f"{where}: {error.strerror}") from None
+    # A proxy of the environment would be asked for loopback addresses as well.
+    return urllib.request.build_opener(
+        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
+    )
+
+
+def fetch(url: str, by: urllib.request.OpenerDirector) -> Page | None:
     """Looks once; None if there is no such page."""
     try:
-        with _opener.open(url, timeout=_TIMEOUT_S) as response:
+        with by.open(url, timeout=_TIMEOUT_S) as response:
             text = response.read().decode()
         return Page(text, time.monotonic())
     except (OSError, ValueError):

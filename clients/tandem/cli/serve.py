@@ -7,10 +7,21 @@ from types import FrameType
 
 from tandem.channel import DEFAULT_TARGET
 from tandem.cli.flags import Commands
+from tandem.cli.own_certificate import OwnCertificate, own_certificate
 from tandem.cli.services import ServiceError, Services, reachable
 
 _DEFAULT_ENGINE = "127.0.0.1:50052"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+_TLS_FILES = (
+    ("tls-cert", "PEM file of the certificate chain that clients see (default: none, plain text)"),
+    ("tls-key", "PEM file of its private key (default: none)"),
+    ("tls-client-ca", "PEM file of the roots of clients' certificates, which they must then show "
+     "(default: none)"),
+    ("tls-check-cert", "PEM file of a client's certificate, by which this command sees with "
+     "--tls-client-ca that the service is up (default: none)"),
+    ("tls-check-key", "PEM file of that certificate's private key (default: none)"),
+)  # fmt: skip
 
 
 def add_command(commands: Commands, default_target: str | None) -> None:
@@ -52,6 +63,8 @@ def add_command(commands: Commands, default_target: str | None) -> None:
         metavar="PATH",
         help="file of the tokens that clients must show; `tandem token` makes them (default: none)",
     )
+    for name, text in _TLS_FILES:
+        parser.add_argument(f"--{name}", metavar="PATH", help=text)
     parser.add_argument(
         "--fake", action="store_true", help="run an engine without weights (default: the model's)"
     )
@@ -97,23 +110,29 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 def _serve(arguments: argparse.Namespace) -> None:
     tokens = [] if arguments.tokens is None else [f"--tokens={arguments.tokens}"]
+    certificate = own_certificate(vars(arguments))
     services = Services(
         arguments.model,
         arguments.listen,
         arguments.engine_listen,
         num_workers=arguments.workers,
         is_fake=arguments.fake,
+        certificate=certificate,
         tokenizer_flags=[*tokens, *arguments.tokenizer_flag],
         engine_flags=arguments.engine_flag,
     )
     with services:
         services.wait_until_serving(arguments.start_timeout)
-        _print_usage(reachable(arguments.listen))
+        _print_usage(reachable(arguments.listen), certificate)
         services.watch()
 
 
-def _print_usage(target: str) -> None:
+def _print_usage(target: str, certificate: OwnCertificate | None) -> None:
     flag = "" if target == DEFAULT_TARGET else f" --target {target}"
+    shown = [] if certificate is None else ["tls_ca"]
+    shown += ["tls_cert", "tls_key"] if certificate is not None and certificate.wants_certificates else []
+    flag += "".join(f" --{name.replace('_', '-')} FILE" for name in shown)
+    files = "".join(f', {name}="FILE"' for name in shown)
     print(f"{target} is ready. In another terminal:", flush=True)
     print(f"  tandem chat{flag}\n  tandem generate{flag} --chat 'What is 12 + 34?'", flush=True)
-    print(f"  python -c 'import tandem; print(tandem.Client(\"{target}\").models())'", flush=True)
+    print(f"  python -c 'import tandem; print(tandem.Client(\"{target}\"{files}).models())'", flush=True)

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from tandem.cli.health import wait_until_serving
+from tandem.cli.own_certificate import OwnCertificate
 
 # Packages whose absence means that an extra is not installed.
 _TOKENIZER_NEEDS = ("grpc_health", "tokenizers", "transformers")
@@ -28,14 +29,24 @@ class ServiceError(Exception):
 class _Service:
     """One child process."""
 
-    def __init__(self, name: str, module: str, address: str, flags: Sequence[str]) -> None:
+    def __init__(
+        self,
+        name: str,
+        module: str,
+        address: str,
+        flags: Sequence[str],
+        certificate: OwnCertificate | None = None,
+    ) -> None:
         self.name = name
         self.address = address
+        self.credentials = certificate.credentials if certificate else None
+        self.options = certificate.options if certificate else ()
+        tls = certificate.flags if certificate else []
         # A session of its own: Ctrl-C goes to us alone, and we stop the services in order. Their stdin is
         # never written to; it ends when we do, and they with it. Their stdout joins our stderr, since
         # ours may carry an answer.
         self.process = subprocess.Popen(
-            [sys.executable, "-m", module, "--listen", address, "--ends-with-input", *flags],
+            [sys.executable, "-m", module, "--listen", address, "--ends-with-input", *tls, *flags],
             stdin=subprocess.PIPE,
             stdout=sys.stderr.fileno(),
             start_new_session=True,
@@ -73,6 +84,7 @@ class Services:
         *,
         num_workers: int = 1,
         is_fake: bool = False,
+        certificate: OwnCertificate | None = None,
         tokenizer_flags: Sequence[str] = (),
         engine_flags: Sequence[str] = (),
     ) -> None:
@@ -84,6 +96,7 @@ class Services:
             engine_listen: The engine service's address.
             num_workers: Processes of the tokenizer service.
             is_fake: Whether the engine runs without weights.
+            certificate: The tokenizer service's; None for plain text.
             tokenizer_flags: Further flags of the tokenizer service.
             engine_flags: Further flags of the engine service.
 
@@ -99,7 +112,7 @@ class Services:
         self._engine = _Service("engine service", "engine_service", engine_listen, engine)
         try:
             self._tokenizer = _Service(
-                "tokenizer service", "tokenizer_service", listen, [*tokenizer, *tokenizer_flags]
+                "tokenizer service", "tokenizer_service", listen, [*tokenizer, *tokenizer_flags], certificate
             )
         except BaseException:
             self._engine.kill()
@@ -115,7 +128,13 @@ class Services:
             start_s = time.monotonic()
             print(f"waiting for the {service.name} on {service.address}", file=sys.stderr, flush=True)
             try:
-                wait_until_serving(reachable(service.address), timeout_s, self._check_alive)
+                wait_until_serving(
+                    reachable(service.address),
+                    timeout_s,
+                    self._check_alive,
+                    service.credentials,
+                    service.options,
+                )
             except TimeoutError as error:
                 raise ServiceError(f"the {service.name}: {error}") from None
             elapsed_s = time.monotonic() - start_s

@@ -6,10 +6,11 @@ import os
 import signal
 import sys
 import time
+import urllib.request
 from collections import deque
 
-from tandem.cli.flags import Commands
-from tandem.cli.metrics_page import Change, Page, fetch, url_of
+from tandem.cli.flags import Commands, add_tls_flags
+from tandem.cli.metrics_page import Change, Page, fetch, opener, url_of
 from tandem.cli.top_table import table
 
 DEFAULT_TOKENIZER = "127.0.0.1:9151"
@@ -49,6 +50,7 @@ def add_command(commands: Commands, default_target: str | None) -> None:
         action="store_true",
         help="look twice, an interval apart, print what was seen, and end (default: until Ctrl-C)",
     )
+    add_tls_flags(parser)
     parser.set_defaults(run=run)
 
 
@@ -59,8 +61,9 @@ def run(arguments: argparse.Namespace) -> int:
         return 1
     if not arguments.interval > 0:
         raise ValueError(f"interval={arguments.interval}: must be above 0")
+    by = opener(arguments.tls_ca, arguments.tls_cert, arguments.tls_key)
     services = [
-        Watched(url_of(address), arguments.interval)
+        Watched(url_of(address, is_tls=arguments.tls_ca is not None), by, arguments.interval)
         for address in (arguments.tokenizer_metrics, arguments.engine_metrics)
     ]
     # As Ctrl-C, so that the terminal is given back.
@@ -88,14 +91,15 @@ class Watched:
         answers: Whether it did when it was last looked at.
     """
 
-    def __init__(self, url: str, interval_s: float) -> None:
+    def __init__(self, url: str, by: urllib.request.OpenerDirector, interval_s: float) -> None:
         self.answers = False
         self._url = url
+        self._by = by
         self._pages: deque[Page] = deque(maxlen=max(2, round(_WINDOW_S / interval_s) + 1))
 
     def look(self) -> Change | None:
         """What happened within the window; None if the service does not answer."""
-        page = fetch(self._url)
+        page = fetch(self._url, self._by)
         self.answers = page is not None
         if page is None:
             self._pages.clear()
