@@ -68,6 +68,14 @@ def test_refused_requests_are_counted_by_status(engine, tmp_path, capsys):
     assert "RESOURCE_EXHAUSTED" in capsys.readouterr().out
 
 
+def test_answers_of_one_token_have_no_gaps_to_compare(target, tmp_path, capsys):
+    flags = ["--streams=2", "--lengths=5:1", "--slow-readers=1", "--slow-pause=0.01", "--repetitions=1"]
+    assert cli.main([f"--target={target}", f"--out={tmp_path}", "--name=slow", *flags]) == 0
+    assert "2 streams, ITL p99 beside slow readers: no answer had gaps" in capsys.readouterr().out
+    compared = _result(tmp_path, "slow")["figures"]["slow_readers"]["2 streams"]
+    assert compared["itl_p99_change_percent"] is None
+
+
 def test_readers_are_compared_alone_and_beside_slow_ones(target, tmp_path):
     flags = ["--streams=4", "--lengths=5:100", "--slow-readers=3", "--slow-pause=0.01", "--repetitions=2"]
     assert cli.main([f"--target={target}", f"--out={tmp_path}", "--name=slow", *flags]) == 0

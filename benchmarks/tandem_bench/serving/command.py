@@ -49,7 +49,9 @@ class Command:
             return
         print(loads_table(loads))
         for name, compared in self._slow.items():
-            print(f"{name}, ITL p99 beside slow readers: {compared['itl_p99_change_percent']:+.1f} %")
+            change = compared["itl_p99_change_percent"]
+            said = "no answer had gaps between its tokens" if change is None else f"{change:+.1f} %"
+            print(f"{name}, ITL p99 beside slow readers: {said}")
         parsed = self._parsed
         figures = {"loads": loads, "slow_readers": self._slow}
         path = write_result(parsed.name, figures, parsed.out, parsed.commit)

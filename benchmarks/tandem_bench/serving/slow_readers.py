@@ -38,9 +38,10 @@ class SlowReaders:
             clients.finish(self.answers)
 
     def compared(self, alone: list[Figures], beside: list[Figures]) -> dict[str, Any]:
-        """The gaps of those that read at once, alone and beside the slow ones."""
-        p99_ms = [[each.to_json()["itl"]["p99_ms"] for each in runs] for runs in (alone, beside)]
-        without_ms, with_ms = median(p99_ms[0]), median(p99_ms[1])
+        """The gaps of those that read at once, alone and beside the slow ones; None where there are none."""
+        p99_ms = [[each.to_json()["itl"].get("p99_ms") for each in runs] for runs in (alone, beside)]
+        has_gaps = None not in p99_ms[0] + p99_ms[1]
+        change = median(p99_ms[1]) / median(p99_ms[0]) - 1 if has_gaps else None
         return {
             "num_slow": self.num_streams,
             "pause_s": self.pause_s,
@@ -48,5 +49,5 @@ class SlowReaders:
             "num_slow_not_whole": sum(each.status != OK for each in self.answers),
             "itl_p99_ms_alone": p99_ms[0],
             "itl_p99_ms_beside": p99_ms[1],
-            "itl_p99_change_percent": rounded(100 * (with_ms / without_ms - 1)),
+            "itl_p99_change_percent": None if change is None else rounded(100 * change),
         }
