@@ -60,18 +60,22 @@ def _ask_until(address, done):
                 client.generate("x", top_p=2)
 
 
+def _number(text):
+    return float(text.replace(",", ""))
+
+
 def test_once_shows_load_throughput_and_latencies(command):
-    done = subprocess.run([*command, "--once"], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([*command, "--once", "--interval=3"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert "\x1b" not in done.stdout
     words = done.stdout
     assert "tokenizer service  up, 1 of 1 workers connected" in words
     assert "engine service     up, 1 workers connected, 0 core deaths" in words
-    assert float(re.search(r"in, ([\d,.]+)/s out", words)[1].replace(",", "")) > 0
+    assert _number(re.search(r"in, ([\d,.]+)/s out", words)[1]) > 0
     assert re.search(r"blocks +\d+ of \d+ used", words)
     assert re.search(r"refused +INVALID_ARGUMENT [\d.,]+/s", words)
     for row in ("TTFT", "ITL", "queue", "prefill", "step"):
-        p50, p99 = map(float, re.search(rf"{row} +([\d.,]+) ms +([\d.,]+) ms", words).groups())
+        p50, p99 = map(_number, re.search(rf"{row} +([\d.,]+) ms +([\d.,]+) ms", words).groups())
         assert 0 <= p50 <= p99
     # Steps of 200 tokens/s take 5 ms; the edges around that are 3 and 7.5.
     assert p50 > 1
