@@ -1,15 +1,14 @@
 """Counts calls, those too that end before their method begins."""
 
 import asyncio
-import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import grpc
 from prometheus_client import Counter
 
 from tandem_service.health import PREFIX
-from tandem_service.interceptor import kind_of
+from tandem_service.interceptor import behaviour_of, kind_of
 from tandem_service.status import code_of_cancelled
 
 _OTHER = "other"
@@ -61,9 +60,7 @@ class _Call:
 
     def watched(self, handler: Any) -> Any:
         """A handler that does the same and leaves its status here. It costs nothing for each message."""
-        kind = kind_of(handler)
-        behaviour = getattr(handler, kind)
-        run = _writing(behaviour) if inspect.isasyncgenfunction(behaviour) else behaviour
+        kind, run = kind_of(handler), behaviour_of(handler)
 
         async def watch(request: Any, context: Any) -> Any:
             code = grpc.StatusCode.UNKNOWN
@@ -78,13 +75,3 @@ class _Call:
             return response
 
         return handler._replace(**{kind: watch})
-
-
-def _writing(behaviour: Callable[..., AsyncIterator[Any]]) -> Callable[..., Awaitable[None]]:
-    """What gRPC does with a generator, which would cost more for each message inside another one."""
-
-    async def write_all(request: Any, context: Any) -> None:
-        async for response in behaviour(request, context):
-            await context.write(response)
-
-    return write_all

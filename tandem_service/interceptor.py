@@ -51,45 +51,36 @@ def kind_of(handler: Any) -> str:
     return f"{request}_{response}"
 
 
+def behaviour_of(handler: Any) -> Callable[[Any, Any], Awaitable[Any]]:
+    """The handler's method as a coroutine, which writes where the method is a generator.
+
+    What goes on around it sees then also what happens to a write. Nothing is added for each message.
+    """
+    behaviour: Callable[..., Any] = getattr(handler, kind_of(handler))
+    if not inspect.isasyncgenfunction(behaviour):
+        return behaviour
+
+    async def write_all(request: Any, context: Any) -> None:
+        async for response in behaviour(request, context):
+            await context.write(response)
+
+    return write_all
+
+
 def _guarded(handler: Any, method: str, life: Life) -> Any:
-    kind = kind_of(handler)
-    behaviour = getattr(handler, kind)
-    wrap = _guard_generator if inspect.isasyncgenfunction(behaviour) else _guard_coroutine
-    message_type = handler.request_deserializer.__self__
-    return handler._replace(
-        **{kind: wrap(behaviour, method, life), "request_deserializer": parser(message_type)},
-    )
+    kind, run = kind_of(handler), behaviour_of(handler)
 
-
-def _guard_coroutine(
-    behaviour: Callable[..., Awaitable[Any]], method: str, life: Life
-) -> Callable[..., Awaitable[Any]]:
     async def guarded(request: Any, context: Any) -> Any:
         try:
             with life.call():
-                return await behaviour(_checked(request), context)
+                return await run(_checked(request), context)
         except grpc.aio.AbortError:
             raise
         except Exception as error:
             await abort(context, _as_service_error(error, method))
 
-    return guarded
-
-
-def _guard_generator(
-    behaviour: Callable[..., AsyncIterator[Any]], method: str, life: Life
-) -> Callable[..., AsyncIterator[Any]]:
-    async def guarded(request: Any, context: Any) -> AsyncIterator[Any]:
-        try:
-            with life.call():
-                async for response in behaviour(_checked(request), context):
-                    yield response
-        except grpc.aio.AbortError:
-            raise
-        except Exception as error:
-            await abort(context, _as_service_error(error, method))
-
-    return guarded
+    message_type = handler.request_deserializer.__self__
+    return handler._replace(**{kind: guarded, "request_deserializer": parser(message_type)})
 
 
 def _checked(request: Any) -> Any:
