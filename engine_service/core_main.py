@@ -5,8 +5,8 @@ import multiprocessing
 import os
 import secrets
 import signal
+import socket
 import threading
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from engine_service.block_pool import BlockPool
 from engine_service.config import EngineConfig
 from engine_service.core import Core, Runner
 from engine_service.core_messages import EngineInfo, StartFailed, VisionInfo
+from engine_service.core_pipe import CoreEnd
 from engine_service.cuda_context import open_context
 from engine_service.fake_runner import FakeRunner
 from engine_service.image_store import ImageStore
@@ -26,7 +27,7 @@ MODEL_FILES = ("*.json", "*.safetensors")
 NEEDED_FILES = ("config.json", "*.safetensors")
 
 
-def main(config: EngineConfig, pipe: Connection) -> None:
+def main(config: EngineConfig, connection: socket.socket) -> None:
     """Runs a core until its server is gone. Reports EngineInfo or StartFailed first."""
     # The server decides when the core ends: a Ctrl-C reaches the whole process group.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -35,6 +36,7 @@ def main(config: EngineConfig, pipe: Connection) -> None:
     threading.Thread(target=_end_with_server, daemon=True).start()
     if config.device != "cpu" and not config.fake:
         threading.Thread(target=open_context, daemon=True).start()
+    pipe = CoreEnd(connection)
     try:
         core, info = build(config, pipe)
     except (ValueError, MemoryError, RuntimeError) as error:
@@ -55,7 +57,7 @@ def _end_with_server() -> None:
     os._exit(1)
 
 
-def build(config: EngineConfig, pipe: Connection) -> tuple[Core[Any], EngineInfo]:
+def build(config: EngineConfig, pipe: CoreEnd) -> tuple[Core[Any], EngineInfo]:
     """Loads the model and sizes the KV cache.
 
     Raises:

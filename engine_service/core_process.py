@@ -1,19 +1,18 @@
 """The core process as the server sees it: started, talked to without blocking, started again."""
 
 import asyncio
-import contextlib
 import logging
 import multiprocessing
-import queue
-import threading
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from typing import cast
 
 from engine_service import core_main
 from engine_service.config import EngineConfig
 from engine_service.core_messages import Command, Report, Shutdown
+from engine_service.core_pipe import FrameReader, framed
 
 log = logging.getLogger("tandem.engine")
 
@@ -25,54 +24,58 @@ class StartedCore:
     """A process that loads the model, and the server's end of the pipe between them."""
 
     process: BaseProcess
-    pipe: Connection
+    pipe: socket.socket
 
 
 def start_core(config: EngineConfig) -> StartedCore:
     """Starts a core, which ends with this process, however that ends."""
     # A fresh interpreter: forking a process with gRPC threads is not safe.
     context = multiprocessing.get_context("spawn")
-    pipe, core_end = context.Pipe()
+    pipe, core_end = socket.socketpair()
     process = context.Process(target=core_main.main, args=(config, core_end), name="tandem-core")
     process.start()
     core_end.close()  # so that the pipe ends when the core does
     return StartedCore(process, pipe)
 
 
-class CoreProcess:
-    """One life of the core. The event loop reads its reports; a thread writes commands, which may block."""
+class CoreProcess(asyncio.Protocol):
+    """One life of the core, whose pipe the event loop reads and writes."""
 
     def __init__(
         self, core: StartedCore, on_report: Callable[[Report], None], on_death: Callable[[], None]
     ) -> None:
-        """Must be called with a running event loop.
+        """Nothing is read before `open`.
 
         Args:
             core: The core.
             on_report: Called on the event loop with each report, in order.
             on_death: Called on the event loop once, after the last report.
         """
-        self._loop = asyncio.get_running_loop()
+        self._process, self._pipe = core.process, core.pipe
         self._on_report = on_report
         self._on_death = on_death
+        self._reader = FrameReader()
         self._num_reads = 0
-        self._has_ended = threading.Event()
-        self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
-        self._process, self._pipe = core.process, core.pipe
-        self._loop.add_reader(self._pipe.fileno(), self._receive)
-        threading.Thread(target=self._send, daemon=True).start()
+        self._commands: list[Command] = []
+        self._transport: asyncio.Transport | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def open(self) -> None:
+        """Begins to read and write."""
+        await asyncio.get_running_loop().create_connection(lambda: self, sock=self._pipe)
 
     def send(self, command: Command) -> None:
-        """Passes a command on; commands to a dead core are lost."""
-        self._commands.put(command)
+        """Passes a command on, with all others of this moment; commands to a dead core are lost."""
+        if not self._commands:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._commands.append(command)
 
     def watch(self, timeout_s: float, on_silence: Callable[[], None]) -> None:
         """From now on kills the core once it has been silent for `timeout_s` seconds, or a little more.
 
-        `on_silence` is called then, on the event loop: a core that hangs in a driver may take long to die.
-        A thread watches, since a core that stops amid a record holds up the loop, which reads it.
+        `on_silence` is called then: a core that hangs in a driver may take long to die.
         """
-        threading.Thread(target=self._watch, args=(timeout_s, on_silence), daemon=True).start()
+        self._run(self._watch(timeout_s, on_silence))
 
     async def stop(self, timeout_s: float) -> None:
         """Ends the process, by force after `timeout_s` seconds."""
@@ -87,46 +90,46 @@ class CoreProcess:
         self._process.kill()
         await asyncio.to_thread(self._process.join)
 
-    def _watch(self, timeout_s: float, on_silence: Callable[[], None]) -> None:
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See asyncio.Protocol."""
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio.Protocol."""
+        self._num_reads += 1
+        for report in self._reader.feed(data):
+            self._on_report(report)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """See asyncio.Protocol."""
+        self._transport = None
+        for task in self._tasks:
+            task.cancel()
+        self._run(self._bury())
+
+    def _flush(self) -> None:
+        commands, self._commands = self._commands, []
+        if self._transport is not None:
+            self._transport.write(framed(commands))
+
+    async def _watch(self, timeout_s: float, on_silence: Callable[[], None]) -> None:
         num_reads, num_silent = self._num_reads, 0
         # In parts, so that the time for which this process itself was stopped counts as one of them.
         while num_silent < _PARTS_OF_SILENCE:
-            if self._has_ended.wait(timeout_s / _PARTS_OF_SILENCE):
-                return
+            await asyncio.sleep(timeout_s / _PARTS_OF_SILENCE)
             num_silent = num_silent + 1 if self._num_reads == num_reads else 0
             num_reads = self._num_reads
         log.error("the core has been silent for %.1f s; killing it", timeout_s)
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to tell
-            self._loop.call_soon_threadsafe(on_silence)
+        on_silence()
         self._process.kill()
 
-    def _receive(self) -> None:
-        self._num_reads += 1
-        try:
-            while self._pipe.poll():
-                self._on_report(self._pipe.recv())
-        except (EOFError, OSError):
-            self._loop.remove_reader(self._pipe.fileno())
-            self._has_ended.set()
-            self._loop.run_in_executor(None, self._bury)
-
-    def _bury(self) -> None:
-        self._process.join()
+    async def _bury(self) -> None:
+        await asyncio.to_thread(self._process.join)
         log.info("the core has ended with exit code %s", self._process.exitcode)
-        self._commands.put(Shutdown())  # lets the sending thread see the broken pipe
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to tell
-            self._loop.call_soon_threadsafe(self._on_death)
+        self._on_death()
 
-    def _send(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                self._pipe.send(_drain(self._commands))
-
-
-def _drain(commands: "queue.SimpleQueue[Command]") -> list[Command]:
-    """Everything that is queued; waits for the first."""
-    drained = [commands.get()]
-    with contextlib.suppress(queue.Empty):
-        while True:
-            drained.append(commands.get_nowait())
-    return drained
+    def _run(self, work: Coroutine[None, None, None]) -> None:
+        """Runs `work` beside everything else, and keeps hold of it."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

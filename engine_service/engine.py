@@ -137,6 +137,7 @@ class Engine:
             core, self._first_core = self._first_core or start_core(self.config), None
             self._core = CoreProcess(core, self._on_report, died.set)
             try:
+                await self._core.open()
                 await died.wait()
             except asyncio.CancelledError:
                 # A core that still loads would not look at its commands.

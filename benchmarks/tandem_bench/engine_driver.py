@@ -99,8 +99,8 @@ class _Pipe:
         commands, self.commands = self.commands, []
         return commands
 
-    def send_bytes(self, data: bytes) -> None:
-        self.records.append((time.perf_counter(), data))
+    def send(self, record: StepRecord) -> None:
+        self.records.append((time.perf_counter(), pickle.dumps(record, protocol=5)))
 
 
 @dataclass

@@ -36,6 +36,11 @@ class Flood(engine_pb2_grpc.EngineServicer):
             await asyncio.sleep(0.3)
 
 
+async def _read_all(call):
+    while await call.read() is not grpc.aio.EOF:
+        pass
+
+
 def test_a_blocked_call_hears_that_the_service_stopped():
     async def main():
         flood, config = Flood(), ServerConfig()
@@ -53,8 +58,7 @@ def test_a_blocked_call_hears_that_the_service_stopped():
             await flood.wait_until_blocked()
             await server.life.end(0, 0.1, lambda: None)
             with pytest.raises(grpc.aio.AioRpcError) as end:
-                while await call.read() is not grpc.aio.EOF:
-                    pass
+                await _read_all(call)
             return end.value
 
     error = asyncio.run(main())

@@ -1,18 +1,17 @@
 """Cores that begin well and then say nothing more, for the server's end of their pipe."""
 
-import os
-import struct
 import time
 
+from engine_service.core_pipe import framed
 
-def silent(config, pipe):
+
+def silent(config, connection):
     """Sends one report."""
-    pipe.send("report")
+    connection.sendall(framed("report"))
     time.sleep(1000)
 
 
-def amid_a_record(config, pipe):
+def amid_a_record(config, connection):
     """Stops in the middle of its second report."""
-    pipe.send("report")
-    os.write(pipe.fileno(), struct.pack("!i", 1 << 20) + b"the first bytes of a megabyte")
+    connection.sendall(framed("report") + framed("a report")[:-1])
     time.sleep(1000)

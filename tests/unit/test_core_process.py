@@ -28,6 +28,7 @@ def test_a_silent_core_is_killed(monkeypatch, main):
             core.watch(0.5, lambda: told.append("silence"))
 
         core = core_process.CoreProcess(core_process.start_core(EngineConfig()), on_report, ended.set)
+        await core.open()
         await asyncio.wait_for(begun.wait(), 60)
         alarm.start()
         await asyncio.wait_for(ended.wait(), 60)

@@ -51,6 +51,7 @@ ENGINE_LAYERS = [
     ["scheduler", "fake_runner"],
     ["ledger", "known_prompts"],
     ["core_messages", "session", "admission"],
+    ["core_pipe"],
     ["core"],
     ["device", "kv_cache", "sequence_table"],
     ["upload"],
@@ -73,7 +74,7 @@ ENGINE_LAYERS = [
     ["server"],
     ["__main__"],
 ]
-FIRST_LAYER_WITH_TORCH = 9
+FIRST_LAYER_WITH_TORCH = 10
 # This may import prometheus_client late, inside a function: clients get along without it.
 LATE_IN_CLIENT = {"metrics_page": "prometheus_client"}
 # These may import torch late, inside a function: the fake engine runs without it.

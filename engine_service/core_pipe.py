@@ -1,0 +1,73 @@
+"""The pipe between the server and the core: pickled messages, each behind its length."""
+
+import pickle
+import select
+import socket
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+from engine_service.core_messages import Command, Report
+
+_LENGTH = struct.Struct("!Q")
+_READ_BYTES = 1 << 20
+
+
+def framed(message: object) -> bytes:
+    """A message as it goes over the pipe."""
+    data = pickle.dumps(message, protocol=5)
+    return _LENGTH.pack(len(data)) + data
+
+
+class FrameReader:
+    """Takes bytes as they arrive, and gives the messages that are whole."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[Any]:
+        """The messages that end in `data`; they must all be taken."""
+        self._data += data
+        while len(self._data) >= _LENGTH.size:
+            end = _LENGTH.size + _LENGTH.unpack_from(self._data)[0]
+            if len(self._data) < end:
+                return
+            with memoryview(self._data)[_LENGTH.size : end] as body:
+                message = pickle.loads(body)
+            del self._data[:end]
+            yield message
+
+
+class CoreEnd:
+    """The core's end, for a loop that waits only where it has nothing else to do."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        """Takes over one end of a stream."""
+        self._connection = connection
+        # Kept, since the loop asks at every step.
+        self._readable = select.poll()
+        self._readable.register(connection, select.POLLIN)
+        self._reader = FrameReader()
+
+    def poll(self, timeout_s: float) -> bool:
+        """Waits until something can be received, and says whether it can."""
+        return bool(self._readable.poll(timeout_s * 1000))
+
+    def recv(self) -> list[Command]:
+        """The commands that are there; perhaps none, where one is too long to have come whole.
+
+        Raises:
+            EOFError: The server is gone.
+        """
+        data = self._connection.recv(_READ_BYTES)
+        if not data:
+            raise EOFError
+        return [command for commands in self._reader.feed(data) for command in commands]
+
+    def send(self, report: Report) -> None:
+        """Sends a report; waits while the server does not read.
+
+        Raises:
+            BrokenPipeError: The server is gone.
+        """
+        self._connection.sendall(framed(report))
