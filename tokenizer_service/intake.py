@@ -44,11 +44,11 @@ async def start(
     starts: tuple[int, ...] = ()
     if model.vision is not None:
         prompt, starts = model.vision.place(prompt, request)
+    max_tokens = check_lengths(request.input, len(prompt.token_ids), request.stop, info.context_length)
     if request.output.echo and not prompt.text:
         prompt = Prompt(
             decode(model.tokenizer.table, prompt.token_ids, special_tokens=True), prompt.token_ids
         )
-    max_tokens = check_lengths(request.input, len(prompt.token_ids), request.stop, info.context_length)
     images = await model.vision.spans(request, starts) if model.vision is not None else ()
     automaton = StopAutomaton(request.stop.strings) if request.stop.strings else None
     seed = request_seed(request.sampling.seed)

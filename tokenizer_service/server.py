@@ -146,7 +146,10 @@ class InferenceServicer(inference_pb2_grpc.InferenceServicer):
         if violations:
             raise invalid(*violations)
         with counted_request():
-            text = decode(model.tokenizer.table, request.token_ids, special_tokens=request.special_tokens)
+            # In a thread: there is no bound on the ids but that of the message.
+            text = await asyncio.to_thread(
+                decode, model.tokenizer.table, request.token_ids, special_tokens=request.special_tokens
+            )
         count_tokens(len(request.token_ids))
         return inference_pb2.DetokenizeResponse(text=text)
 
