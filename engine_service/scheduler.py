@@ -304,11 +304,13 @@ class Scheduler:
             self._finish(sequence, reason)
 
     def _extend_prompt_logprobs(self, chunk: PrefillChunk, logprobs: Logprobs) -> None:
-        """Adds a chunk's entries, unless the sequence was preempted and has them already or not yet."""
+        """Adds the entries of a chunk that are new: a preempted prompt may be cut otherwise the next time."""
         collected = chunk.sequence.prompt_logprobs
-        if chunk.sequence.is_started or collected is None or len(collected.logprobs) != chunk.start:
+        if chunk.sequence.is_started or collected is None:
             return
-        collected.extend(logprobs)
+        num_known = len(collected.logprobs) - chunk.start
+        assert num_known >= 0, "a chunk came before the one that it follows"
+        collected.extend(logprobs.behind(num_known))
 
     def _finish(self, sequence: Sequence, reason: FinishReason) -> None:
         self._report.add_finished(self._step, sequence, reason)

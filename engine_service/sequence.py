@@ -101,6 +101,16 @@ class Logprobs:
         self.candidate_tokens += other.candidate_tokens
         self.candidate_logprobs += other.candidate_logprobs
 
+    def behind(self, num_tokens: int) -> "Logprobs":
+        """Those of the tokens behind the first `num_tokens`."""
+        num_flat = num_tokens * self.num_candidates
+        return Logprobs(
+            self.num_candidates,
+            self.logprobs[num_tokens:],
+            self.candidate_tokens[num_flat:],
+            self.candidate_logprobs[num_flat:],
+        )
+
 
 class Sequence:
     """One stream of tokens and what the engine holds for it.

@@ -3,7 +3,7 @@
 from engine_service.block_pool import BlockPool
 from engine_service.plan import Outcome
 from engine_service.scheduler import Scheduler
-from engine_service.sequence import SequenceSpec
+from engine_service.sequence import Logprobs, SequenceSpec
 
 
 class Bench:
@@ -18,6 +18,7 @@ class Bench:
         self.tokens = {}
         self.finished = {}
         self.started = {}
+        self.prompt_logprobs = {}
         self.plans = []
 
     def add(self, number, length=4, max_tokens=4, tokens=None, **fields):
@@ -39,11 +40,18 @@ class Bench:
                 self.tokens[number].append(token)
             self.started |= {each.sequence: each for each in columns.started}
             self.finished |= dict(columns.finished)
+            self.prompt_logprobs |= {n: each.logprobs for n, each in columns.prompt_logprobs.items()}
 
     def outcome(self, plan):
         drawing = plan.drawing()
         # What a sequence draws depends on how many tokens it has, never on the step.
-        return Outcome([9000 + len(sequence.tokens) for sequence in drawing])
+        tokens = [9000 + len(sequence.tokens) for sequence in drawing]
+        wanted = {
+            place: _logprobs(chunk)
+            for place, chunk in enumerate(plan.prefills)
+            if chunk.sequence.wants_prompt_logprobs
+        }
+        return Outcome(tokens, prompt_logprobs=wanted)
 
     def run(self):
         steps = 0
@@ -51,3 +59,9 @@ class Bench:
             self.step()
             steps += 1
             assert steps < 20_000, "the scheduler does not come to an end"
+
+
+def _logprobs(chunk):
+    """That of the prompt's token n is n."""
+    end = min(chunk.start + chunk.length + 1, chunk.sequence.num_prompt)
+    return Logprobs(0, [float(place) for place in range(chunk.start + 1, end)])

@@ -107,6 +107,19 @@ def test_prompt_logprobs_need_every_place_so_nothing_is_taken_from_the_cache():
     assert bench.started[2].num_cached == 0
 
 
+def test_a_preempted_prompt_that_is_cut_otherwise_the_next_time_has_each_logprob_once():
+    bench = Bench(num_blocks=37)
+    bench.add(1, 11, 30)
+    bench.step()
+    bench.add(3, 26, 12)
+    bench.add(2, 100, 2, prompt_logprobs=0)
+    bench.run()
+    starts = [c.start for plan in bench.plans for c in plan.prefills if c.sequence.key[1] == 2]
+    again = starts.index(0, 1)
+    assert not set(starts[1:again]) <= set(starts[again:])
+    assert bench.prompt_logprobs[2] == list(range(1, 100))
+
+
 def test_a_cancelled_sequence_is_silent_and_frees_its_blocks_at_once():
     bench = Bench()
     bench.add(1, 8, 100)
