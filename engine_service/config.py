@@ -78,11 +78,17 @@ class EngineConfig(ServerConfig):
         super().__post_init__()
         check_at_least(self, 1, *_AT_LEAST_ONE)
         check_at_least(self, 0, *_AT_LEAST_ZERO)
+        if 0 < self.heartbeat_timeout_s < _MIN_HEARTBEAT_S:
+            raise ValueError(
+                f"heartbeat_timeout_s={self.heartbeat_timeout_s}: must be 0 or at least {_MIN_HEARTBEAT_S}"
+            )
         for name in ("gpu_memory_utilization", "max_client_share"):
             if not 0 < (share := getattr(self, name)) <= 1:
                 raise ValueError(f"{name}={share}: must be in (0, 1]")
 
 
+# An idle core says something every half second.
+_MIN_HEARTBEAT_S = 1.0
 _AT_LEAST_ONE = (
     "max_num_seqs", "max_waiting_tokens", "max_prefill_tokens", "kv_block_size", "max_message_mib",
 )  # fmt: skip

@@ -39,7 +39,7 @@ def main(config: EngineConfig, connection: socket.socket) -> None:
     pipe = CoreEnd(connection)
     try:
         core, info = build(config, pipe)
-    except (ValueError, MemoryError, RuntimeError) as error:
+    except (ValueError, MemoryError, RuntimeError, OSError) as error:
         pipe.send(StartFailed(" ".join(str(error).split())))
         return
     # What was loaded lives as long as the process: without it a collection takes no milliseconds.

@@ -17,6 +17,8 @@ from engine_service.core_pipe import FrameReader, framed
 log = logging.getLogger("tandem.engine")
 
 _PARTS_OF_SILENCE = 8
+# A core without a pipe has nothing left to do but to end; a driver may take its time for that.
+_BURIAL_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -42,18 +44,20 @@ class CoreProcess(asyncio.Protocol):
     """One life of the core, whose pipe the event loop reads and writes."""
 
     def __init__(
-        self, core: StartedCore, on_report: Callable[[Report], None], on_death: Callable[[], None]
+        self, core: StartedCore, on_report: Callable[[Report], None], on_lost: Callable[[], None]
     ) -> None:
         """Nothing is read before `open`.
 
         Args:
             core: The core.
             on_report: Called on the event loop with each report, in order.
-            on_death: Called on the event loop once, after the last report.
+            on_lost: Called on the event loop once, when nothing more is to be expected of the core: its pipe
+                has ended, or it was silent for too long. Its process may take longer to end.
         """
         self._process, self._pipe = core.process, core.pipe
         self._on_report = on_report
-        self._on_death = on_death
+        self._on_lost: Callable[[], None] | None = on_lost
+        self._has_ended = asyncio.Event()
         self._reader = FrameReader()
         self._num_reads = 0
         self._commands: list[Command] = []
@@ -70,12 +74,13 @@ class CoreProcess(asyncio.Protocol):
             asyncio.get_running_loop().call_soon(self._flush)
         self._commands.append(command)
 
-    def watch(self, timeout_s: float, on_silence: Callable[[], None]) -> None:
-        """From now on kills the core once it has been silent for `timeout_s` seconds, or a little more.
+    def watch(self, timeout_s: float) -> None:
+        """From now on kills the core once it has been silent for `timeout_s` seconds, or a little more."""
+        self._run(self._watch(timeout_s))
 
-        `on_silence` is called then: a core that hangs in a driver may take long to die.
-        """
-        self._run(self._watch(timeout_s, on_silence))
+    async def wait(self) -> None:
+        """Waits until the process has ended."""
+        await self._has_ended.wait()
 
     async def stop(self, timeout_s: float) -> None:
         """Ends the process, by force after `timeout_s` seconds."""
@@ -105,6 +110,7 @@ class CoreProcess(asyncio.Protocol):
         self._transport = None
         for task in self._tasks:
             task.cancel()
+        self._lose()
         self._run(self._bury())
 
     def _flush(self) -> None:
@@ -112,7 +118,7 @@ class CoreProcess(asyncio.Protocol):
         if self._transport is not None:
             self._transport.write(framed(commands))
 
-    async def _watch(self, timeout_s: float, on_silence: Callable[[], None]) -> None:
+    async def _watch(self, timeout_s: float) -> None:
         num_reads, num_silent = self._num_reads, 0
         # In parts, so that the time for which this process itself was stopped counts as one of them.
         while num_silent < _PARTS_OF_SILENCE:
@@ -120,13 +126,21 @@ class CoreProcess(asyncio.Protocol):
             num_silent = num_silent + 1 if self._num_reads == num_reads else 0
             num_reads = self._num_reads
         log.error("the core has been silent for %.1f s; killing it", timeout_s)
-        on_silence()
+        self._lose()
         self._process.kill()
 
+    def _lose(self) -> None:
+        on_lost, self._on_lost = self._on_lost, None
+        if on_lost is not None:
+            on_lost()
+
     async def _bury(self) -> None:
-        await asyncio.to_thread(self._process.join)
+        await asyncio.to_thread(self._process.join, _BURIAL_S)
+        if self._process.is_alive():
+            log.warning("the core has left its pipe but does not end; killing it")
+            await self.kill()
         log.info("the core has ended with exit code %s", self._process.exitcode)
-        self._on_death()
+        self._has_ended.set()
 
     def _run(self, work: Coroutine[None, None, None]) -> None:
         """Runs `work` beside everything else, and keeps hold of it."""

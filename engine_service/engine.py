@@ -55,6 +55,7 @@ class Engine:
         self.load = Load(0, 0, 0, 0)
         self._first_core = first_core
         self._core: CoreProcess | None = None
+        self._num_ready = 0  # cores that were, one after the other
         self._admission = Admission(config, 0)
         self._sessions: dict[int, ClientSession] = {}
         self._images: set[bytes] = set()  # those that the core has, as far as it has said
@@ -114,7 +115,7 @@ class Engine:
 
     def end(self, session: ClientSession, number: int) -> None:
         """Ends a sequence, if it still runs, without a further word about it."""
-        if session.running.pop(number, None) is not None:
+        if session.end(number):
             self._admission.leave((session.number, number))
             self.observer.ended((session.number, number))
             self._send(End((session.number, number)))
@@ -131,21 +132,17 @@ class Engine:
 
     async def run(self) -> None:
         """Keeps a core running until cancelled, or until the first one fails to start."""
-        failures = 0
+        num_failures = 0
         while self.start_failure is None:
-            died = asyncio.Event()
-            core, self._first_core = self._first_core or start_core(self.config), None
-            self._core = CoreProcess(core, self._on_report, died.set)
+            num_ready = self._num_ready
             try:
-                await self._core.open()
-                await died.wait()
-            except asyncio.CancelledError:
-                # A core that still loads would not look at its commands.
-                await (self._core.stop(_STOP_TIMEOUT_S) if self.info else self._core.kill())
-                raise
-            failures = 0 if self.info else failures + 1
-            self._lose_core()
-            await asyncio.sleep(RESTART_DELAYS_S[min(failures, len(RESTART_DELAYS_S) - 1)])
+                core, self._first_core = self._first_core or start_core(self.config), None
+            except OSError as error:
+                log.error("no core can be started: %s", error)
+            else:
+                await self._run_core(core)
+            num_failures = 0 if self._num_ready > num_ready else num_failures + 1
+            await asyncio.sleep(RESTART_DELAYS_S[min(num_failures, len(RESTART_DELAYS_S) - 1)])
 
     def drain(self) -> None:
         """Takes no more work; sessions end with what they run."""
@@ -158,15 +155,29 @@ class Engine:
         await self._changed.wait()
         self._changed.clear()
 
+    async def _run_core(self, core: StartedCore) -> None:
+        """One life of a core."""
+        self._core = CoreProcess(core, self._on_report, self._lose_core)
+        try:
+            await self._core.open()
+            await self._core.wait()
+        except asyncio.CancelledError:
+            # A core that still loads would not look at its commands.
+            await (self._core.stop(_STOP_TIMEOUT_S) if self.info else self._core.kill())
+            raise
+
     def _on_report(self, report: Report) -> None:
         match report:
             case EngineInfo():
                 self._watch_core(report)
                 self.info = report
+                self._num_ready += 1
                 self.observer.ready()
                 self.load = Load(0, 0, report.num_blocks, report.num_blocks)
                 self._admission = Admission(self.config, report.num_blocks * report.kv_block_size)
                 self._changed.set()
+            case StartFailed(reason) if self._num_ready:
+                log.error("the core cannot start again: %s", reason)
             case StartFailed(reason):
                 self.start_failure = reason
                 self._changed.set()
@@ -190,7 +201,7 @@ class Engine:
     def _watch_core(self, info: EngineInfo) -> None:
         assert self._core is not None
         default_s = _CPU_HEARTBEAT_TIMEOUT_S if info.device == "cpu" else _HEARTBEAT_TIMEOUT_S
-        self._core.watch(self.config.heartbeat_timeout_s or default_s, self._lose_core)
+        self._core.watch(self.config.heartbeat_timeout_s or default_s)
 
     def _lose_core(self) -> None:
         """The core is dead, or about to be: what it ran is lost."""
@@ -201,7 +212,6 @@ class Engine:
         self._images.clear()
         self._changed.set()
         for session in self._sessions.values():
-            session.running.clear()
             session.fail(UnavailableError("the engine's core died", retry_delay_s=RETRY_DELAY_S))
 
     def _refuse_images_beyond_memory(self, spec: SequenceSpec) -> None:

@@ -158,11 +158,13 @@ async def serve(config: EngineConfig, first_core: StartedCore) -> int:
     async with (
         _observing(engine),
         grpc_server.running_server(config, config.listen, [SERVICE], register, options, calls) as server,
-        _running(engine.run()),
+        _running(engine.run()) as keeper,
         _running(_follow(engine, server)) as follower,
     ):
         ending = asyncio.create_task(wait_for_termination(config.ends_with_input))
-        await asyncio.wait([ending, follower], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([ending, follower, keeper], return_when=asyncio.FIRST_COMPLETED)
+        if keeper.done():
+            keeper.result()  # raises what nobody has foreseen
         if ending.done():
             await server.life.end(config.lame_duck_s, config.grace_s, engine.drain)
         ending.cancel()

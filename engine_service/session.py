@@ -54,6 +54,13 @@ class ClientSession:
             self._frames.columns.merge(columns)
         self._arrived.set()
 
+    def end(self, number: int) -> bool:
+        """The client ends a sequence; whether it ran."""
+        if self.running.pop(number, None) is None:
+            return False
+        self._arrived.set()  # it may have been the last
+        return True
+
     def reject(self, sequence: int, error: ServiceError) -> None:
         """Tells the client that a sequence was not taken up."""
         self._frames.rejected.append((sequence, error))
@@ -65,7 +72,8 @@ class ClientSession:
         self._arrived.set()
 
     def fail(self, error: ServiceError) -> None:
-        """Ends the stream with an error, after what already waits."""
+        """Ends the stream with an error, after what already waits; nothing runs any more."""
+        self.running.clear()
         self._frames.error = error
         self._arrived.set()
 
