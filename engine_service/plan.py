@@ -124,6 +124,12 @@ class StepColumns:
     logprobs: dict[int, Logprobs] = field(default_factory=dict)
     prompt_logprobs: dict[int, Logprobs] = field(default_factory=dict)
 
+    @property
+    def num_values(self) -> int:
+        """Tokens and log-probabilities: how large the message is that says all this."""
+        columns = (*self.logprobs.values(), *self.prompt_logprobs.values())
+        return len(self.tokens) + sum(len(each.logprobs) + len(each.candidate_tokens) for each in columns)
+
     def merge(self, later: "StepColumns") -> None:
         """Appends a later step of the same session."""
         self.step = later.step

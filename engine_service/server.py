@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Iterator
 
 import grpc
 
@@ -70,8 +70,8 @@ class EngineServicer(engine_pb2_grpc.EngineServicer):
                 frames = await session.take_frames()
                 if frames.needed_images:
                     raise image_conversion.missing_images(request.spec, frames.needed_images)
-                if frames.columns is not None:
-                    yield conversion.to_generate_response(frames.columns)
+                for columns in frames.columns:
+                    yield conversion.to_generate_response(columns)
                 if frames.error is not None:
                     raise frames.error
 
@@ -233,12 +233,13 @@ def _check_fingerprint(tokenizer: Fingerprint, info: EngineInfo) -> None:
         )
 
 
-def _responses(frames: Frames) -> list[pb.SessionResponse]:
-    responses = [conversion.to_rejected(*each) for each in frames.rejected]
-    responses += [pb.SessionResponse(need_image=pb.NeedImage(sha256=each)) for each in frames.needed_images]
-    if frames.columns is not None:
-        responses.append(pb.SessionResponse(step=conversion.to_step(frames.columns)))
-    return responses
+def _responses(frames: Frames) -> Iterator[pb.SessionResponse]:
+    for sequence, error in frames.rejected:
+        yield conversion.to_rejected(sequence, error)
+    for image in frames.needed_images:
+        yield pb.SessionResponse(need_image=pb.NeedImage(sha256=image))
+    for columns in frames.columns:
+        yield pb.SessionResponse(step=conversion.to_step(columns))
 
 
 @contextlib.asynccontextmanager

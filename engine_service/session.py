@@ -7,12 +7,15 @@ from engine_service.plan import StepColumns
 from engine_service.sequence import SequenceSpec
 from tandem_service.errors import ServiceError
 
+# Steps merge up to about this many, half a megabyte: to make a message takes the event loop's time.
+_MAX_VALUES = 65_536
+
 
 @dataclass(slots=True)
 class Frames:
-    """What waits for the client: at most one merged step, however slowly it reads."""
+    """What waits for the client: as few merged steps as may be, however slowly it reads."""
 
-    columns: StepColumns | None = None
+    columns: list[StepColumns] = field(default_factory=list)
     rejected: list[tuple[int, ServiceError]] = field(default_factory=list)
     needed_images: list[bytes] = field(default_factory=list)
     error: ServiceError | None = None
@@ -20,8 +23,7 @@ class Frames:
     @property
     def is_empty(self) -> bool:
         """Whether nothing waits."""
-        has_some = self.rejected or self.needed_images
-        return self.columns is None and not has_some and self.error is None
+        return not (self.columns or self.rejected or self.needed_images or self.error)
 
 
 class ClientSession:
@@ -36,6 +38,7 @@ class ClientSession:
         self.number = number
         self.running: dict[int, SequenceSpec] = {}
         self._frames = Frames()
+        self._num_values = 0  # of the step that the next one may be merged into
         self._arrived = asyncio.Event()
         self._is_closing = False
 
@@ -48,10 +51,13 @@ class ClientSession:
         """Takes in what a step brought; surplus tokens of sequences that the client ended go along."""
         for number, _ in columns.finished:
             self.running.pop(number, None)
-        if self._frames.columns is None:
-            self._frames.columns = columns
+        num_values = columns.num_values
+        if self._frames.columns and self._num_values + num_values <= _MAX_VALUES:
+            self._frames.columns[-1].merge(columns)
+            self._num_values += num_values
         else:
-            self._frames.columns.merge(columns)
+            self._frames.columns.append(columns)
+            self._num_values = num_values
         self._arrived.set()
 
     def end(self, number: int) -> bool:
