@@ -66,6 +66,7 @@ class Scheduler:
         self._num_arrived = 0
         self._step = 0
         self._report = StepReport()
+        self._too_little: tuple[Sequence, int, int] | None = None  # what was room for the first in the queue
         self.num_preemptions = 0
         self._num_prompt_tokens = self._num_cached_tokens = self._num_prefill_tokens = 0
 
@@ -247,11 +248,16 @@ class Scheduler:
 
     def _give_blocks(self, sequence: Sequence) -> bool:
         """Gives a waiting sequence blocks for all its known tokens; False if there are too few."""
-        shared = self._blocks.find_prefix(sequence)
         # Each decoding sequence may soon need a block; do not take what would be taken back at once.
         reserve = -(-len(self._places.decoding) // self._block_size)
+        room = (sequence, self._pool.num_free, reserve)
+        if room == self._too_little:
+            return False  # to look up its whole beginning at every step would hold the others up
+        shared = self._blocks.find_prefix(sequence)
         if not self._blocks.can_give(sequence, shared, reserve):
+            self._too_little = room
             return False
+        self._too_little = None
         num_computed = len(shared) * self._block_size
         ahead = [image for image in sequence.spec.images if image.end > num_computed]
         if not self._images.pin(ahead):

@@ -5,6 +5,7 @@ import random
 import pytest
 
 from engine_service.sequence import FinishReason, SequenceSpec
+from engine_service.sequence_blocks import SequenceBlocks
 from support.scheduler_bench import Bench
 
 
@@ -52,6 +53,25 @@ def test_the_last_in_order_gives_way_when_blocks_run_out_and_loses_nothing():
     assert bench.scheduler.num_preemptions > 0
     assert bench.tokens == {1: expected(8, 12), 2: expected(8, 12)}
     assert list(bench.finished) == [1, 2]
+
+
+def test_one_that_waits_for_blocks_is_looked_at_again_only_when_some_came_or_went(monkeypatch):
+    bench = Bench(num_blocks=8, block_size=16)
+    lookups = []
+    find_prefix = SequenceBlocks.find_prefix
+
+    def counted(blocks, sequence):
+        lookups.append(sequence.key)
+        return find_prefix(blocks, sequence)
+
+    monkeypatch.setattr(SequenceBlocks, "find_prefix", counted)
+    bench.add(1, 16, 65)
+    bench.step()
+    bench.add(2, 112, 2)
+    bench.run()
+    assert set(bench.finished) == {1, 2}
+    # The first takes a block for every 16 of its 65 tokens.
+    assert lookups.count((0, 2)) <= 7
 
 
 def test_a_preempted_sequence_starts_only_once():
