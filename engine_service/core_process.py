@@ -83,7 +83,8 @@ class CoreProcess(asyncio.Protocol):
         await self._has_ended.wait()
 
     async def stop(self, timeout_s: float) -> None:
-        """Ends the process, by force after `timeout_s` seconds."""
+        """Ends the process, by force after `timeout_s` seconds. That is no loss."""
+        self._on_lost = None
         self.send(Shutdown())
         await asyncio.to_thread(self._process.join, timeout_s)
         if self._process.is_alive():
@@ -91,7 +92,8 @@ class CoreProcess(asyncio.Protocol):
             await self.kill()
 
     async def kill(self) -> None:
-        """Ends the process, whatever it does."""
+        """Ends the process, whatever it does. That is no loss."""
+        self._on_lost = None
         self._process.kill()
         await asyncio.to_thread(self._process.join)
 

@@ -8,7 +8,7 @@ import pytest
 
 from engine_service import engine as engine_module
 from engine_service.config import EngineConfig
-from engine_service.core_messages import End, StartFailed, Submit
+from engine_service.core_messages import End, Shutdown, StartFailed, Submit
 from engine_service.engine import Engine
 from engine_service.sequence import SequenceSpec
 from support.stub_core import INFO, StubCore
@@ -141,6 +141,21 @@ def test_a_later_core_that_cannot_load_is_tried_again():
             return bench.engine.start_failure
 
     assert asyncio.run(main()) is None
+
+
+def test_the_end_of_the_engine_is_no_death_of_its_core():
+    async def main():
+        bench = Bench()
+        async with bench.running() as task:
+            core = await bench.ready()
+            task.cancel()
+            await bench.until(lambda: core.pipe.poll(0))
+            assert core.pipe.recv() == [Shutdown()]
+            core.kill()
+            await asyncio.wait([task])
+            return bench.deaths
+
+    assert asyncio.run(main()) == 0
 
 
 def test_a_drained_session_ends_with_the_sequence_that_its_client_ends():
