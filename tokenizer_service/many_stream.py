@@ -25,6 +25,8 @@ from tokenizer_service.slots import Slots
 
 Write = Callable[[str, Event | ServiceError], Awaitable[None]]
 
+_METHOD = "GenerateMany"
+
 
 class ManyStream:
     """The running requests of one GenerateMany call."""
@@ -59,22 +61,20 @@ class ManyStream:
         self._readers: dict[str, Reader] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def start(self, request: Request) -> None:
+    async def start(self, request_id: str, to_request: Callable[[], Request]) -> None:
         """Starts a request, or attaches to it; what is wrong with it becomes its failure.
 
         An id is in use once on a stream: two readers' events could not be told apart.
+
+        Args:
+            request_id: The request's id.
+            to_request: Makes the request of what was sent; whatever it raises fails this request alone.
         """
-        request_id = request.request_id or ""
-        if failure := self._refusal(request_id):
+        failure = await failure_of(self._begin(request_id, to_request), _METHOD)
+        if failure is not None:
             with contextlib.suppress(ServiceError), self._record(request_id):
                 raise failure
             await self._send(request_id, failure)
-            return
-        reader = Reader(self._registry, request, self._deadline_s)
-        self._readers[request_id] = reader
-        task = asyncio.create_task(self._serve(reader, request_id))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     def cancel(self, request_id: str) -> None:
         """Cancels a request of this stream, also one with linger; one that has ended is left alone."""
@@ -96,6 +96,15 @@ class ManyStream:
             for task in (reading, *self._tasks):
                 task.cancel()
 
+    async def _begin(self, request_id: str, to_request: Callable[[], Request]) -> None:
+        if failure := self._refusal(request_id):
+            raise failure
+        reader = Reader(self._registry, to_request(), self._deadline_s)
+        self._readers[request_id] = reader
+        task = asyncio.create_task(self._serve(reader, request_id))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
     def _refusal(self, request_id: str) -> ServiceError | None:
         if not request_id:
             return invalid(Violation("request_id", "is empty; requests of GenerateMany need one"))
@@ -111,7 +120,7 @@ class ManyStream:
 
     async def _serve(self, reader: Reader, request_id: str) -> None:
         try:
-            failure = await failure_of(self._run(reader, request_id), "GenerateMany")
+            failure = await failure_of(self._run(reader, request_id), _METHOD)
         finally:
             del self._readers[request_id]
         if failure is not None:

@@ -3,9 +3,7 @@
 import hashlib
 from typing import Any
 
-from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
-from google.protobuf.struct_pb2 import Struct
 
 from tandem.v1 import common_pb2, inference_pb2
 from tokenizer_service.request import (
@@ -20,6 +18,7 @@ from tokenizer_service.request import (
     SamplingFields,
     Stop,
 )
+from tokenizer_service.struct_conversion import plain
 
 _UNSERVED = ("response_format", "adapter")
 _UNKNOWN = Origin()
@@ -36,7 +35,11 @@ _SCALAR_SAMPLING = (
 
 
 def from_request(message: inference_pb2.GenerateRequest, origin: Origin = _UNKNOWN) -> Request:
-    """A request as it was sent; nothing is checked."""
+    """A request as it was sent; nothing is checked but what has no plain value.
+
+    Raises:
+        InvalidRequestError: A number in the chat's tools or template variables is not finite.
+    """
     return Request(
         request_id=_optional(message, "request_id"),
         model=_optional(message, "model"),
@@ -56,7 +59,11 @@ def from_request(message: inference_pb2.GenerateRequest, origin: Origin = _UNKNO
 
 
 def from_input(message: inference_pb2.GenerateRequest | inference_pb2.TokenizeRequest) -> Input | None:
-    """The input that is set, or None."""
+    """The input that is set, or None.
+
+    Raises:
+        InvalidRequestError: A number in the chat's tools or template variables is not finite.
+    """
     kind = message.WhichOneof("input")
     if kind == "prompt":
         return message.prompt
@@ -88,8 +95,8 @@ def _chat(chat: inference_pb2.Chat) -> Chat:
         messages=tuple(_chat_message(each, f"chat.messages[{i}]") for i, each in enumerate(chat.messages)),
         add_generation_prompt=_optional(chat, "add_generation_prompt"),
         continue_final_message=_optional(chat, "continue_final_message"),
-        tools=tuple(_plain(each) for each in chat.tools),
-        template_variables=_plain(chat.template_variables),
+        tools=tuple(plain(each, f"chat.tools[{i}]") for i, each in enumerate(chat.tools)),
+        template_variables=plain(chat.template_variables, "chat.template_variables"),
     )
 
 
@@ -103,20 +110,6 @@ def _chat_message(message: inference_pb2.ChatMessage, field: str) -> ChatMessage
 
 def _image(image: common_pb2.Image, field: str) -> Image:
     return Image(field, data=_optional(image, "data"), sha256=_optional(image, "sha256"))
-
-
-def _plain(struct: Struct) -> dict[str, Any]:
-    values: dict[str, Any] = MessageToDict(struct)
-    return {name: _with_integers(value) for name, value in values.items()}
-
-
-def _with_integers(value: Any) -> Any:
-    """A Struct knows only floats; templates print 3 and 3.0 differently."""
-    if isinstance(value, dict):
-        return {name: _with_integers(each) for name, each in value.items()}
-    if isinstance(value, list):
-        return [_with_integers(each) for each in value]
-    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _sampling(sampling: common_pb2.Sampling) -> SamplingFields:

@@ -1,6 +1,7 @@
 """The servicer of tandem.v1.Inference."""
 
 import asyncio
+import functools
 import uuid
 from collections.abc import AsyncIterator
 from typing import Any
@@ -177,7 +178,8 @@ async def _read_commands(
             stream.cancel(message.cancel.request_id)
         else:
             origin = Origin(client, message.generate.request_id)
-            await stream.start(from_request(message.generate, origin))
+            to_request = functools.partial(from_request, message.generate, origin)
+            await stream.start(origin.request_id, to_request)
 
 
 def _traceparent(context: Context) -> str:

@@ -10,11 +10,14 @@ from support.tokenizer_fixture import encode, generate_request, serving
 from tandem.v1 import inference_pb2
 from tandem_service.errors import (
     DuplicateRequestError,
+    InternalError,
     InvalidRequestError,
     OverloadedError,
     RequestCancelledError,
 )
 from tandem_service.status import from_status
+from tokenizer_service import server
+from tokenizer_service.request_conversion import from_request
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +87,31 @@ def test_a_bad_request_fails_alone(model_dir):
     assert [each.field for each in failure(events, "").violations] == ["request_id"]
     assert isinstance(failure(events, ""), InvalidRequestError)
     assert [event for event in events if event.request_id == "good"][-1].HasField("finished")
+
+
+def test_a_request_that_cannot_be_converted_fails_alone(model_dir, monkeypatch):
+    def converted(message, origin):
+        if message.request_id == "fault":
+            raise ArithmeticError("a fault of ours")
+        return from_request(message, origin)
+
+    monkeypatch.setattr(server, "from_request", converted)
+    nan = {"chat": {"template_variables": {"x": float("nan")}}}
+
+    async def main():
+        async with serving(model_dir, dog) as found:
+            call = found.stub.GenerateMany()
+            await send(
+                call, start("before", "lazy"), start("nan", None, **nan), start("fault"), start("after")
+            )
+            await send(call, cancel("before"))
+            return await rest_of(call)
+
+    events = asyncio.run(main())
+    assert [each.field for each in failure(events, "nan").violations] == ["chat.template_variables.x"]
+    assert isinstance(failure(events, "fault"), InternalError)
+    assert isinstance(failure(events, "before"), RequestCancelledError)
+    assert [event for event in events if event.request_id == "after"][-1].HasField("finished")
 
 
 def test_an_id_in_use_is_refused_and_a_used_one_is_free_again(model_dir):

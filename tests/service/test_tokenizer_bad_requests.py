@@ -13,6 +13,7 @@ from tandem.v1 import inference_pb2
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 UNSERVED = grpc.StatusCode.UNIMPLEMENTED
 NAN = float("nan")
+INFINITY = float("inf")
 WORD = "dog"
 
 
@@ -140,6 +141,18 @@ CASES = {
         "chat.template_variables.chat_template",
         "reserved",
     ),
+    "nan-in-a-variable": (
+        {"chat": chat(("user", {"text": "hi"}), template_variables={"x": NAN})},
+        INVALID,
+        "chat.template_variables.x",
+        "nan is not a finite number",
+    ),
+    "infinity-deep-in-a-tool": (
+        {"chat": chat(("user", {"text": "hi"}), tools=[{}, {"a": {"b": [1, {"c": -INFINITY}]}}])},
+        INVALID,
+        "chat.tools[1].a.b[1].c",
+        "-inf is not a finite number",
+    ),
     "adapter": ({"adapter": "mine"}, UNSERVED, "adapter", "does not serve"),
     "response-format": ({"response_format": {"regex": "a"}}, UNSERVED, "response_format", "does not serve"),
     "first-token-timeout-zero": (
@@ -252,8 +265,13 @@ def test_a_message_over_the_size_limit_is_refused_with_both_sizes(model_dir):
 
 @pytest.mark.parametrize(
     ("fields", "field"),
-    [({}, "prompt"), ({"prompt": "a", "model": "large"}, "model"), ({"chat": {}}, "chat.messages")],
-    ids=["no-input", "unknown-model", "no-messages"],
+    [
+        ({}, "prompt"),
+        ({"prompt": "a", "model": "large"}, "model"),
+        ({"chat": {}}, "chat.messages"),
+        ({"chat": {"template_variables": {"x": NAN}}}, "chat.template_variables.x"),
+    ],
+    ids=["no-input", "unknown-model", "no-messages", "nan-in-a-variable"],
 )
 def test_tokenize_names_bad_fields(model_dir, fields, field):
     async def main():

@@ -33,13 +33,15 @@ def test_a_chats_parts_are_joined_and_its_numbers_are_whole_where_they_can_be():
     message = inference_pb2.GenerateRequest(
         chat={"messages": [{"role": "user", "content": [{"text": "a"}, {"image": {}}, {"text": "b"}]}]}
     )
-    message.chat.tools.append(ParseDict({"max": 3, "step": 0.5, "list": [1, None]}, message.chat.tools.add()))
+    message.chat.tools.append(
+        ParseDict({"max": 3, "step": 0.5, "list": [1, None, "b"]}, message.chat.tools.add())
+    )
     message.chat.template_variables.update({"thinking": False, "budget": 10})
     chat = from_request(message).input
     assert isinstance(chat, Chat)
     assert chat.messages[0].text == "ab"
     assert chat.messages[0].images == (Image("chat.messages[0].content[1].image"),)
-    assert chat.tools[0] == {"max": 3, "step": 0.5, "list": [1, None]}
+    assert chat.tools[0] == {"max": 3, "step": 0.5, "list": [1, None, "b"]}
     assert isinstance(chat.tools[0]["max"], int)
     assert chat.template_variables == {"thinking": False, "budget": 10}
 
