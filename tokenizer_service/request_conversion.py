@@ -18,7 +18,7 @@ from tokenizer_service.request import (
     SamplingFields,
     Stop,
 )
-from tokenizer_service.struct_conversion import plain
+from tokenizer_service.struct_conversion import StructReader
 
 _UNSERVED = ("response_format", "adapter")
 _UNKNOWN = Origin()
@@ -37,8 +37,13 @@ _SCALAR_SAMPLING = (
 def from_request(message: inference_pb2.GenerateRequest, origin: Origin = _UNKNOWN) -> Request:
     """A request as it was sent; nothing is checked but what has no plain value.
 
+    Args:
+        message: What `check_counts` has let pass.
+        origin: Where it comes from.
+
     Raises:
-        InvalidRequestError: A number in the chat's tools or template variables is not finite.
+        InvalidRequestError: The chat's tools or template variables have a number that is not finite, or
+            too many values.
     """
     return Request(
         request_id=_optional(message, "request_id"),
@@ -62,7 +67,8 @@ def from_input(message: inference_pb2.GenerateRequest | inference_pb2.TokenizeRe
     """The input that is set, or None.
 
     Raises:
-        InvalidRequestError: A number in the chat's tools or template variables is not finite.
+        InvalidRequestError: The chat's tools or template variables have a number that is not finite, or
+            too many values.
     """
     kind = message.WhichOneof("input")
     if kind == "prompt":
@@ -91,12 +97,13 @@ def _optional(message: Message, name: str) -> Any:
 
 
 def _chat(chat: inference_pb2.Chat) -> Chat:
+    tools = StructReader("chat.tools")
     return Chat(
         messages=tuple(_chat_message(each, f"chat.messages[{i}]") for i, each in enumerate(chat.messages)),
         add_generation_prompt=_optional(chat, "add_generation_prompt"),
         continue_final_message=_optional(chat, "continue_final_message"),
-        tools=tuple(plain(each, f"chat.tools[{i}]") for i, each in enumerate(chat.tools)),
-        template_variables=plain(chat.template_variables, "chat.template_variables"),
+        tools=tuple(tools.read(each, f"[{i}]") for i, each in enumerate(chat.tools)),
+        template_variables=StructReader("chat.template_variables").read(chat.template_variables),
     )
 
 

@@ -19,8 +19,9 @@ from tokenizer_service.many_stream import ManyStream
 from tokenizer_service.model import Model
 from tokenizer_service.observer import Observer
 from tokenizer_service.reader import Reader
-from tokenizer_service.request import Chat, Origin, input_field
+from tokenizer_service.request import Chat, Origin, Request, input_field
 from tokenizer_service.request_conversion import from_input, from_request
+from tokenizer_service.request_counts import check_counts
 from tokenizer_service.request_record import RequestRecord
 from tokenizer_service.request_registry import RequestRegistry
 from tokenizer_service.response_conversion import to_many_response, to_model, to_response
@@ -75,7 +76,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServicer):
                 await context.write(to_response(origin.request_id, event))
                 record.add(event)
 
-            reader = Reader(self._registry, from_request(request, origin), deadline_s)
+            reader = Reader(self._registry, self._request(request, origin), deadline_s)
             reader.trace(record.traceparent)
             with counted_request(), self._slots.taken():
                 await reader.run(write, asyncio.Lock())
@@ -96,7 +97,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServicer):
 
         capacity = self._max_requests_per_stream
         stream = ManyStream(self._registry, self._slots, capacity, deadline_s, write, record)
-        reading = asyncio.create_task(_read_commands(requests, stream, client))
+        reading = asyncio.create_task(self._read_commands(requests, stream, client))
         draining = asyncio.create_task(self._is_draining.wait())
         try:
             await asyncio.wait({reading, draining}, return_when=asyncio.FIRST_COMPLETED)
@@ -114,6 +115,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServicer):
     ) -> inference_pb2.TokenizeResponse:
         """See inference.proto."""
         model = self._model
+        check_counts(request, model)
         value = from_input(request)
         violations = model_violations(request.model, model.name)
         if value is None:
@@ -169,17 +171,20 @@ class InferenceServicer(inference_pb2_grpc.InferenceServicer):
         )
         return inference_pb2.ListModelsResponse(models=[entry])
 
+    async def _read_commands(
+        self, requests: AsyncIterator[inference_pb2.GenerateManyRequest], stream: ManyStream, client: str
+    ) -> None:
+        async for message in requests:
+            if message.WhichOneof("command") == "cancel":
+                stream.cancel(message.cancel.request_id)
+            else:
+                origin = Origin(client, message.generate.request_id)
+                to_request = functools.partial(self._request, message.generate, origin)
+                await stream.start(origin.request_id, to_request)
 
-async def _read_commands(
-    requests: AsyncIterator[inference_pb2.GenerateManyRequest], stream: ManyStream, client: str
-) -> None:
-    async for message in requests:
-        if message.WhichOneof("command") == "cancel":
-            stream.cancel(message.cancel.request_id)
-        else:
-            origin = Origin(client, message.generate.request_id)
-            to_request = functools.partial(from_request, message.generate, origin)
-            await stream.start(origin.request_id, to_request)
+    def _request(self, message: inference_pb2.GenerateRequest, origin: Origin) -> Request:
+        check_counts(message, self._model)
+        return from_request(message, origin)
 
 
 def _traceparent(context: Context) -> str:

@@ -25,7 +25,7 @@ _MIN_FIRST_TOKEN_TIMEOUT_S, _MAX_FIRST_TOKEN_TIMEOUT_S = 0.001, 86_400
 def check_request(
     request: Request, model: str, limits: Limits, info: EngineInfo, *, has_vision: bool = False
 ) -> None:
-    """Checks everything that can be checked before the prompt is encoded.
+    """Checks everything that can be checked before the prompt is encoded, but for `check_counts`.
 
     Raises:
         InvalidRequestError: Fields are wrong; all of them are named.
@@ -36,7 +36,7 @@ def check_request(
         *model_violations(request.model, model),
         *_input(request.input, model, info.vocab_size, has_vision),
         *_images(request, model, limits, has_vision),
-        *sampling_violations(request.sampling, info.vocab_size, limits.max_logit_bias),
+        *sampling_violations(request.sampling, info.vocab_size),
         *_stop(request.stop, limits, info.vocab_size),
         *_output(request.output, limits),
         *_between("n", request.n, 1, limits.max_n),
@@ -59,14 +59,20 @@ def check_lengths(value: Input, num_tokens: int, stop: Stop, context_length: int
     field = input_field(value)
     if num_tokens == 0:
         raise invalid(Violation(field, "has no tokens; at least 1 is needed"))
-    if num_tokens > context_length - 1:
-        bound = f"at most {context_length - 1} fit the context length {context_length}"
-        raise invalid(Violation(field, f"has {num_tokens} tokens; {bound} with 1 token of answer"))
+    if too_long := list(length_violations(field, num_tokens, context_length)):
+        raise invalid(*too_long)
     room = context_length - num_tokens
     if stop.max_tokens is not None and stop.max_tokens > room:
         bound = f"at most {room} are left by {num_tokens} prompt tokens of context length {context_length}"
         raise invalid(Violation("stop.max_tokens", f"{stop.max_tokens}; {bound}"))
     return room if stop.max_tokens is None else stop.max_tokens
+
+
+def length_violations(field: str, num_tokens: int, context_length: int) -> Iterator[Violation]:
+    """Whether a prompt leaves no room for an answer."""
+    if num_tokens > context_length - 1:
+        bound = f"at most {context_length - 1} fit the context length {context_length}"
+        yield Violation(field, f"has {num_tokens} tokens; {bound} with 1 token of answer")
 
 
 def model_violations(sent: str | None, model: str) -> list[Violation]:
@@ -108,9 +114,7 @@ def resume_violations(request: Request, limits: Limits) -> Iterator[Violation]:
         yield Violation("request_id", "is not set; resume needs one")
 
 
-def sampling_violations(
-    sampling: SamplingFields, vocab_size: int, max_logit_bias: int = 0
-) -> list[Violation]:
+def sampling_violations(sampling: SamplingFields, vocab_size: int) -> list[Violation]:
     """What is wrong with sampling fields; those left out are right."""
     return [
         *_between("sampling.temperature", sampling.temperature, 0, 100),
@@ -120,7 +124,7 @@ def sampling_violations(
         *_above_zero("sampling.repetition_penalty", sampling.repetition_penalty, 10),
         *_between("sampling.presence_penalty", sampling.presence_penalty, -2, 2),
         *_between("sampling.frequency_penalty", sampling.frequency_penalty, -2, 2),
-        *_logit_bias(sampling, vocab_size, max_logit_bias),
+        *_logit_bias(sampling, vocab_size),
     ]
 
 
@@ -143,15 +147,9 @@ def _input(value: Input | None, model: str, vocab_size: int, has_vision: bool) -
 
 def _images(request: Request, model: str, limits: Limits, has_vision: bool) -> Iterator[Violation]:
     sent = len(request.images)
-    if not has_vision:
-        if sent:
-            yield Violation("images", f"{sent} sent; model {model!r} takes no images")
-        return
     if sent and isinstance(request.input, Chat):
         yield Violation("images", f"{sent} sent beside a chat, whose images are parts of its messages")
-    elif sent > limits.max_images:
-        yield Violation("images", f"{sent} images; at most {limits.max_images}")
-    elif len(request.all_images) > limits.max_images:
+    elif has_vision and len(request.all_images) > limits.max_images:
         count = len(request.all_images)
         yield Violation("chat.messages", f"{count} images; at most {limits.max_images}")
     else:
@@ -168,10 +166,7 @@ def _image(image: Image, model: str, has_vision: bool) -> Iterator[Violation]:
         yield Violation(f"{image.field}.sha256", f"has {len(image.sha256)} bytes; must have {_SHA256_BYTES}")
 
 
-def _logit_bias(sampling: SamplingFields, vocab_size: int, max_entries: int) -> Iterator[Violation]:
-    if len(sampling.logit_bias) > max_entries:
-        yield Violation("sampling.logit_bias", f"{len(sampling.logit_bias)} entries; at most {max_entries}")
-        return
+def _logit_bias(sampling: SamplingFields, vocab_size: int) -> Iterator[Violation]:
     for token, bias in sampling.logit_bias.items():
         field = f"sampling.logit_bias[{token}]"
         if not 0 <= token < vocab_size:
@@ -185,16 +180,10 @@ def _stop(stop: Stop, limits: Limits, vocab_size: int) -> Iterator[Violation]:
     if stop.max_tokens is not None and stop.min_tokens > stop.max_tokens >= 1:
         yield Violation("stop.min_tokens", f"{stop.min_tokens} is above stop.max_tokens {stop.max_tokens}")
     yield from _stop_strings(stop.strings, limits)
-    if len(stop.token_ids) > limits.max_stop_token_ids:
-        yield Violation("stop.token_ids", f"{len(stop.token_ids)} ids; at most {limits.max_stop_token_ids}")
-    else:
-        yield from token_id_violations("stop.token_ids", stop.token_ids, vocab_size)
+    yield from token_id_violations("stop.token_ids", stop.token_ids, vocab_size)
 
 
 def _stop_strings(strings: Sequence[str], limits: Limits) -> Iterator[Violation]:
-    if len(strings) > limits.max_stop_strings:
-        yield Violation("stop.strings", f"{len(strings)} strings; at most {limits.max_stop_strings}")
-        return
     for i, string in enumerate(strings):
         if not 1 <= len(string) <= limits.max_stop_string_chars:
             bound = f"must have 1 to {limits.max_stop_string_chars}"

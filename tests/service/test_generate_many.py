@@ -114,6 +114,20 @@ def test_a_request_that_cannot_be_converted_fails_alone(model_dir, monkeypatch):
     assert [event for event in events if event.request_id == "after"][-1].HasField("finished")
 
 
+def test_a_request_with_too_much_of_something_fails_alone(model_dir):
+    messages = {"chat": {"messages": [{}] * 4097}}
+
+    async def main():
+        async with serving(model_dir, dog) as found:
+            call = found.stub.GenerateMany()
+            await send(call, start("big", None, **messages), start("after"))
+            return await rest_of(call)
+
+    events = asyncio.run(main())
+    assert failure(events, "big").message == "chat.messages: 4097 messages; at most 4096"
+    assert [event for event in events if event.request_id == "after"][-1].HasField("finished")
+
+
 def test_an_id_in_use_is_refused_and_a_used_one_is_free_again(model_dir):
     async def main():
         async with serving(model_dir, dog) as found:

@@ -153,6 +153,36 @@ CASES = {
         "chat.tools[1].a.b[1].c",
         "-inf is not a finite number",
     ),
+    "too-many-messages": (
+        {"chat": {"messages": [{}] * 4097}},
+        INVALID,
+        "chat.messages",
+        "4097 messages; at most 4096",
+    ),
+    "too-many-parts": (
+        {"chat": chat(*[("user", *[{}] * 4097)] * 2)},
+        INVALID,
+        "chat.messages",
+        "8194 parts; at most 8192",
+    ),
+    "too-many-tools": (
+        {"chat": chat(("user", {"text": "hi"}), tools=[{}] * 257)},
+        INVALID,
+        "chat.tools",
+        "257 tools; at most 256",
+    ),
+    "too-many-values-in-tools": (
+        {"chat": chat(("user", {"text": "hi"}), tools=[{"a": [None] * 16_384}] * 2)},
+        INVALID,
+        "chat.tools",
+        "at most 32768",
+    ),
+    "too-many-variables": (
+        {"chat": chat(("user", {"text": "hi"}), template_variables={f"x{i}": i for i in range(32_769)})},
+        INVALID,
+        "chat.template_variables",
+        "at most 32768",
+    ),
     "adapter": ({"adapter": "mine"}, UNSERVED, "adapter", "does not serve"),
     "response-format": ({"response_format": {"regex": "a"}}, UNSERVED, "response_format", "does not serve"),
     "first-token-timeout-zero": (
@@ -270,8 +300,9 @@ def test_a_message_over_the_size_limit_is_refused_with_both_sizes(model_dir):
         ({"prompt": "a", "model": "large"}, "model"),
         ({"chat": {}}, "chat.messages"),
         ({"chat": {"template_variables": {"x": NAN}}}, "chat.template_variables.x"),
+        ({"chat": {"messages": [{}] * 4097}}, "chat.messages"),
     ],
-    ids=["no-input", "unknown-model", "no-messages", "nan-in-a-variable"],
+    ids=["no-input", "unknown-model", "no-messages", "nan-in-a-variable", "too-many-messages"],
 )
 def test_tokenize_names_bad_fields(model_dir, fields, field):
     async def main():

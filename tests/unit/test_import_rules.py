@@ -84,7 +84,7 @@ PROTOBUF_FILES = {
     "tokenizer_service": {
         "server.py", "service.py", "many_stream.py", "engine_session.py", "engine_conversion.py",
         "engine_commands.py", "engine_connection.py", "submission.py", "request_conversion.py",
-        "response_conversion.py", "struct_conversion.py",
+        "request_counts.py", "response_conversion.py", "struct_conversion.py",
     },
     "tandem_service": {"status.py", "wire.py", "interceptor.py", "health.py"},
 }  # fmt: skip
