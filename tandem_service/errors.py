@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Self
+from typing import Self, TypeVar
+
+from tandem_service import metadata_budget
 
 RETRY_DELAY_S = 1.0
 """After how many seconds a client may try again, where nothing tells it better."""
@@ -69,6 +71,9 @@ class ServiceError(Exception):
         )
 
 
+_Error = TypeVar("_Error", bound=ServiceError)
+
+
 class InvalidRequestError(ServiceError):
     """Fields of the request are wrong; the same request fails again."""
 
@@ -114,11 +119,38 @@ class InternalError(ServiceError):
 
 
 def invalid(*violations: Violation) -> InvalidRequestError:
-    """The error for wrong fields; its message says them all."""
-    message = "; ".join(f"{each.field}: {each.description}" for each in violations)
-    return InvalidRequestError(message, violations=violations)
+    """The error for wrong fields; its message says them too.
+
+    It has the first ones that fit a status, cut where they are long, and says how many more there are.
+    """
+    return _of(InvalidRequestError, violations)
 
 
 def unsupported(field: str, description: str) -> UnsupportedError:
     """The error for a field that asks for something that this service does not do."""
-    return UnsupportedError(f"{field}: {description}", violations=(Violation(field, description),))
+    return _of(UnsupportedError, (Violation(field, description),))
+
+
+def not_found(field: str, description: str) -> NotFoundError:
+    """The error for a field that names something that is not there."""
+    return _of(NotFoundError, (Violation(field, description),))
+
+
+def _of(error_type: type[_Error], violations: tuple[Violation, ...]) -> _Error:
+    fitting = _fitting(violations)
+    said = [f"{each.field}: {each.description}" for each in fitting]
+    if len(fitting) < len(violations):
+        said.append(f"and {len(violations) - len(fitting)} more")
+    return error_type("; ".join(said), violations=fitting)
+
+
+def _fitting(violations: tuple[Violation, ...]) -> tuple[Violation, ...]:
+    fitting: list[Violation] = []
+    num_left = metadata_budget.BUDGET_BYTES
+    for each in violations:
+        field, description = metadata_budget.short(each.field, each.description)
+        num_left -= metadata_budget.num_bytes(field, description)
+        if num_left < 0:
+            break
+        fitting.append(Violation(field, description))
+    return tuple(fitting)

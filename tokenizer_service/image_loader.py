@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from tandem_service.errors import NotFoundError, Violation, invalid
+from tandem_service.errors import Violation, invalid, not_found
 from tokenizer_service.byte_budget import ByteBudget
 from tokenizer_service.image_cache import ImageCache
 from tokenizer_service.image_file import ImageBounds, ImageError, open_rgb
@@ -76,8 +76,7 @@ class ImageLoader:
         pixels = self._cache.get(sha256)
         if pixels is None:
             description = f"{sha256.hex()} is not known to this worker, or no more; send the file's bytes"
-            field = f"{image.field}.sha256"
-            raise NotFoundError(f"{field}: {description}", violations=(Violation(field, description),))
+            raise not_found(f"{image.field}.sha256", description)
         self._on_image("cached")
         return pixels
 

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-from tandem_service.errors import NotFoundError, Violation
+from tandem_service.errors import not_found
 from tokenizer_service.answer import Answer, Prompt
 from tokenizer_service.detokenizer import Detokenizer, decode, detokenizer_for
 from tokenizer_service.engine_info import ImageSpan, SequenceSpec
@@ -78,8 +78,7 @@ def _refuse_unrepeatable(request: Request, sampling: Sampling) -> None:
             f"{request.resume.after_tokens}: request {request.request_id!r} is not running here, and "
             "without a seed its answer cannot be drawn again"
         )
-        violation = Violation("resume.after_tokens", description)
-        raise NotFoundError(f"{violation.field}: {description}", violations=(violation,))
+        raise not_found("resume.after_tokens", description)
 
 
 def _spec(

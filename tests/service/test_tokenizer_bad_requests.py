@@ -7,7 +7,7 @@ import pytest
 
 from support.scripted_engine import CONTEXT_LENGTH
 from support.small_tokenizers import byte_level, write_model_dir
-from support.tokenizer_fixture import VOCAB_SIZE, encode, failure_of_call, serving
+from support.tokenizer_fixture import VOCAB_SIZE, encode, failure_of_call, failure_of_error, serving
 from tandem.v1 import inference_pb2
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
@@ -265,6 +265,30 @@ def test_all_bad_fields_are_named_at_once(model_dir):
 
     _, error = asyncio.run(main())
     assert [each.field for each in error.violations] == ["model", "sampling.top_p", "stop.max_tokens", "n"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "first"),
+    [
+        ({"chat": chat(*[("",)] * 4096)}, "chat.messages[0].role"),
+        ({"prompt": WORD, "stop": {"strings": ["x" * 257] * 64}, "n": 0}, "stop.strings[0]"),
+    ],
+    ids=["4096-roles", "64-stop-strings-and-one-more"],
+)
+def test_of_many_bad_fields_the_first_are_named_and_all_are_counted(model_dir, fields, first):
+    async def main():
+        async with serving(model_dir, never) as found:
+            call = found.stub.Generate(inference_pb2.GenerateRequest(**fields))
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await call.read()
+            return caught.value
+
+    error = asyncio.run(main())
+    code, named = failure_of_error(error)
+    num_fields = len(fields["chat"]["messages"]) if "chat" in fields else 65
+    assert (code, named.violations[0].field) == (INVALID, first)
+    assert error.details() == named.message
+    assert named.message.endswith(f"; and {num_fields - len(named.violations)} more")
 
 
 def test_text_that_is_not_utf8_is_named(model_dir):

@@ -1,5 +1,9 @@
 """Errors to statuses and back, and what is said of bytes that are no message."""
 
+import base64
+import string
+from urllib.parse import quote
+
 import pytest
 from hypothesis import given, strategies as st
 
@@ -7,6 +11,11 @@ from tandem.v1 import inference_pb2
 from tandem_service import errors
 from tandem_service.status import STATUS_CODES, from_status, to_status
 from tandem_service.wire import parser
+
+# gRPC's percent-encoding leaves these alone.
+PRINTABLE = " " + string.punctuation.replace("%", "")
+# Clients take 8 KiB; the keys, the other trailers and what proxies add need some of it.
+METADATA_BYTES = 6200
 
 
 @pytest.mark.parametrize("error_type", STATUS_CODES, ids=lambda each: each.__name__)
@@ -29,6 +38,52 @@ def test_every_error_has_a_status():
 def test_invalid_says_all_violations():
     error = errors.invalid(errors.Violation("a", "is bad"), errors.Violation("b.c", "is worse"))
     assert error.message == "a: is bad; b.c: is worse"
+
+
+def _metadata_bytes(error):
+    """What grpc-message and the details take, encoded as gRPC does."""
+    details = base64.b64encode(to_status(error).SerializeToString())
+    return len(quote(error.message, safe=PRINTABLE)) + len(details)
+
+
+def test_of_many_violations_the_first_that_fit_are_said_and_the_others_counted():
+    sent = [errors.Violation(f"chat.messages[{i}].role", "is empty") for i in range(4096)]
+    error = errors.invalid(*sent)
+    num_said = len(error.violations)
+    assert error.violations == tuple(sent[:num_said])
+    assert error.message.startswith("chat.messages[0].role: is empty; chat.messages[1].role: is empty; ")
+    assert error.message.endswith(f"[{num_said - 1}].role: is empty; and {4096 - num_said} more")
+    one_more = errors.invalid(*sent[: num_said + 1])
+    assert one_more.message.endswith("; and 1 more")
+    assert 5000 < _metadata_bytes(error) < METADATA_BYTES
+
+
+@pytest.mark.parametrize("letter", ["x", "%", "\n", "ä", "\N{GRINNING FACE}", "\ud800"])
+def test_a_violation_with_long_texts_is_cut_and_said(letter):
+    error = errors.invalid(errors.Violation("a." + letter * 10_000, "b " + letter * 10_000))
+    (violation,) = error.violations
+    assert violation.field.startswith("a.")
+    assert violation.description.startswith("b ")
+    assert violation.field.endswith("...")
+    assert violation.description.endswith("...")
+    assert error.message == f"{violation.field}: {violation.description}"
+    assert _metadata_bytes(error) < METADATA_BYTES
+
+
+# At most 200 and 700 bytes, which are not cut.
+TEXTS = st.builds(errors.Violation, st.text(max_size=50), st.text(max_size=175))
+
+
+@given(st.lists(TEXTS, min_size=1))
+def test_any_violations_fit_and_the_first_is_among_them(sent):
+    error = errors.invalid(*sent)
+    assert error.violations[0] == sent[0]
+    assert _metadata_bytes(error) < METADATA_BYTES
+
+
+@pytest.mark.parametrize("make", [errors.unsupported, errors.not_found], ids=lambda each: each.__name__)
+def test_other_errors_with_a_field_fit_too(make):
+    assert _metadata_bytes(make("field", "ä" * 10_000)) < METADATA_BYTES
 
 
 def _request():
