@@ -1,6 +1,7 @@
 """Why the bytes of a request could not be parsed: the field whose text is not UTF-8."""
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any, TypeVar
 
@@ -11,6 +12,9 @@ from google.protobuf.message import DecodeError, Message
 from tandem_service.errors import InvalidRequestError, Violation, invalid
 
 MessageType = TypeVar("MessageType", bound=Message)
+
+# Texts and messages that are searched, within hundredths of a second, while all other calls wait.
+_MAX_LOOKED_AT = 20_000
 
 
 def parser(message_type: type[MessageType]) -> Callable[[bytes], MessageType | InvalidRequestError]:
@@ -34,8 +38,10 @@ def _violation(message_type: type[Message], data: bytes) -> Violation:
         raw = _bytes_twin(descriptor.file, descriptor.full_name).FromString(data)
     except DecodeError:
         return Violation("", f"{len(data)} bytes are not a {descriptor.full_name} message")
-    path, value = _find_invalid_text(raw, descriptor, "") or ("", b"")
-    return Violation(path, f"is not valid UTF-8: {value[:32]!r}")
+    for path, value in itertools.islice(_texts(raw, descriptor, ""), _MAX_LOOKED_AT):
+        if not _is_utf8(value):
+            return Violation(path, f"is not valid UTF-8: {value[:32]!r}")
+    return Violation("", "a text is not valid UTF-8")
 
 
 @cache
@@ -67,23 +73,19 @@ def _strings_to_bytes(message: descriptor_pb2.DescriptorProto) -> None:
         _strings_to_bytes(nested)
 
 
-def _find_invalid_text(raw: Message, declared: Descriptor, prefix: str) -> tuple[str, bytes] | None:
-    """Path and value of the first string field of `declared` whose bytes in `raw` are not UTF-8."""
+def _texts(raw: Message, declared: Descriptor, prefix: str) -> Iterator[tuple[str, bytes]]:
+    """Path and bytes in `raw` of each string field of `declared`; messages below come too, without bytes."""
     for twin, value in raw.ListFields():
         field = declared.fields_by_name[twin.name]
-        is_map = field.message_type is not None and field.message_type.GetOptions().map_entry
-        values = [value] if not field.is_repeated or is_map else list(value)
-        for index, each in enumerate(values):
+        is_text = field.type == FieldDescriptor.TYPE_STRING
+        below = field.message_type
+        if not is_text and (below is None or below.GetOptions().map_entry):
+            continue
+        for index, each in enumerate(value if field.is_repeated else [value]):
             path = f"{prefix}{field.name}" + (f"[{index}]" if field.is_repeated else "")
-            if field.type == FieldDescriptor.TYPE_STRING:
-                if not _is_utf8(each):
-                    return path, each
-            elif field.type == FieldDescriptor.TYPE_MESSAGE and not is_map:
-                assert field.message_type is not None
-                found = _find_invalid_text(each, field.message_type, path + ".")
-                if found:
-                    return found
-    return None
+            yield path, each if is_text else b""
+            if below is not None:
+                yield from _texts(each, below, path + ".")
 
 
 def _is_utf8(value: bytes) -> bool:

@@ -113,6 +113,27 @@ def test_text_that_is_no_utf8_is_found_by_its_path(text, field):
     assert "UTF-8" in found.violations[0].description
 
 
+@pytest.mark.parametrize(
+    ("num_messages", "field"), [(19_998, "adapter"), (19_999, "")], ids=["at-bound", "one-above"]
+)
+def test_of_more_texts_than_are_searched_the_field_is_not_named(num_messages, field):
+    # The chat itself is looked at, too.
+    request = inference_pb2.GenerateRequest(chat={"messages": [{}] * num_messages}, adapter="@adapter")
+    data = request.SerializeToString().replace(b"@adapter", b"\xffadapter")
+    found = parser(inference_pb2.GenerateRequest)(data)
+    assert isinstance(found, errors.InvalidRequestError)
+    assert found.violations[0].field == field
+    assert "UTF-8" in found.violations[0].description
+
+
+def test_numbers_are_not_searched_for_texts():
+    request = inference_pb2.GenerateRequest(token_ids={"ids": [1] * 100_000}, adapter="@adapter")
+    data = request.SerializeToString().replace(b"@adapter", b"\xffadapter")
+    found = parser(inference_pb2.GenerateRequest)(data)
+    assert isinstance(found, errors.InvalidRequestError)
+    assert found.violations[0].field == "adapter"
+
+
 def test_a_whole_message_is_parsed():
     assert parser(inference_pb2.GenerateRequest)(_request()).model == "@model"
 
