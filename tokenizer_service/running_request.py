@@ -123,6 +123,8 @@ class RunningRequest:
             return
         self._is_over = True
         self.failure = failure
+        if self._lingering is not None:
+            self._lingering.cancel()
         if self._generation is not None:
             self._generation.close()
         self._on_end()

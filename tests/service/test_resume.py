@@ -1,6 +1,8 @@
 """Requests that outlive their calls: attaching, replay, linger; the engine is scripted."""
 
 import asyncio
+import contextlib
+import gc
 
 import grpc
 import pytest
@@ -12,6 +14,7 @@ from tandem.engine.v1 import engine_pb2
 from tandem.v1 import common_pb2, inference_pb2
 from tandem_service.errors import DuplicateRequestError, OverloadedError, RequestCancelledError
 from tandem_service.status import from_status
+from tokenizer_service.running_request import RunningRequest
 
 TEXT = "Grüße 🙂 the lazy dog, 東京 and naïve 👩‍👩‍👧 café"
 TIMEOUT_S = 30.0
@@ -260,6 +263,32 @@ def test_a_linger_that_is_over_ends_the_request_in_the_engine(model_dir):
         again.cancel()
         return link.cancels[0]
 
+    assert run(model_dir, script, scenario) == 1
+
+
+def test_a_request_that_fails_while_it_lingers_is_not_held_until_its_linger_is_over(model_dir):
+    async def script(link, submit):
+        await link.step(submit.sequence, starts=True)
+        if submit.sequence == 1:
+            await left.wait()
+            await link.step(submit.sequence, finish=common_pb2.FINISH_REASON_ERROR)
+
+    async def scenario(found):
+        first = found.stub.Generate(named(linger_s=60))
+        await started(first)
+        first.cancel()
+        left.set()
+        commands = found.engine.links[0].commands
+        while sum(len(each.submits) for each in commands) == 1:
+            again = found.stub.Generate(named(linger_s=60))
+            with contextlib.suppress(grpc.aio.AioRpcError):
+                await started(again)
+        gc.collect()
+        alive = [each for each in gc.get_objects() if type(each) is RunningRequest]
+        again.cancel()
+        return len(alive)
+
+    left = asyncio.Event()
     assert run(model_dir, script, scenario) == 1
 
 
