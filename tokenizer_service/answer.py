@@ -139,18 +139,18 @@ class Answer:
         self._finish(FinishReason.STOP_STRING, match.stop)
 
     def _finish(self, reason: FinishReason, matched_stop: str | int | None) -> None:
-        is_extra = isinstance(matched_stop, int) and not self._stop.include_stop
+        num_textless = int(isinstance(matched_stop, int) and not self._stop.include_stop)
         usage = Usage(
             prompt_tokens=len(self._prompt.token_ids),
             cached_tokens=self._start.cached_tokens,
-            completion_tokens=self.transcript.num_tokens + is_extra,
+            completion_tokens=self.transcript.num_tokens + num_textless,
         )
         timings = Timings(
             queue_ms=self._start.queue_us / 1000,
             prefill_ms=self._start.prefill_us / 1000,
             decode_ms=self.sequence.decode_s(time.monotonic()) * 1000,
         )
-        self.transcript.finished = Finished(self._index, reason, matched_stop, usage, timings)
+        self.transcript.finished = Finished(self._index, reason, matched_stop, num_textless, usage, timings)
 
 
 def _failure_of(mail: Mail) -> ServiceError | None:

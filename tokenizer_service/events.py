@@ -78,11 +78,17 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """Answer `index` is complete; `matched_stop` is the stop string, or the id of the last token."""
+    """Answer `index` is complete.
+
+    Attributes:
+        matched_stop: The stop string, or the id of the last token.
+        num_textless: How many of its tokens are in no delta: the one that ended it, where it has no text.
+    """
 
     index: int
     reason: FinishReason
     matched_stop: str | int | None
+    num_textless: int
     usage: Usage
     timings: Timings
 

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import time
-from collections import Counter
 from types import TracebackType
 from typing import Self
 
@@ -46,7 +45,7 @@ class RequestRecord:
         self._arrival_s = time.monotonic()
         self._first_s: float | None = None
         self._last_s: dict[int, float] = {}  # of each answer's newest delta
-        self._num_sent: Counter[int] = Counter()
+        self._num_sent = 0
         self._num_prompt = self._num_cached = 0
         self._queue_ms: float | None = None
 
@@ -77,7 +76,7 @@ class RequestRecord:
         told = {
             "prompt_tokens": self._num_prompt,
             "cached_tokens": self._num_cached,
-            "completion_tokens": self._num_sent.total(),
+            "completion_tokens": self._num_sent,
             "outcome": outcome,
         }
         self._span.end(**told)
@@ -93,7 +92,7 @@ class RequestRecord:
         else:
             self._metrics.inter_token.observe(now_s - last_s)
         self._last_s[delta.index] = now_s
-        self._count(delta.index, delta.num_tokens)
+        self._count(delta.num_tokens)
 
     def _begin_answer(self, now_s: float) -> None:
         self._metrics.time_to_first_token.observe(now_s - self._arrival_s)
@@ -108,8 +107,8 @@ class RequestRecord:
         self._metrics.cached_tokens.inc(start.cached_tokens)
 
     def _add_finish(self, finish: Finished) -> None:
-        # The token that ended the answer may have no text, and then was in no delta.
-        self._count(finish.index, finish.usage.completion_tokens - self._num_sent[finish.index])
+        # Not the rest of the usage: a reader that resumed left out the tokens that it had.
+        self._count(finish.num_textless)
         timings = finish.timings
         self._queue_ms = timings.queue_ms
         self._metrics.answers.labels(finish.reason.name.lower()).inc()
@@ -117,8 +116,8 @@ class RequestRecord:
         self._metrics.prefill.observe(timings.prefill_ms / 1000)
         self._metrics.decode.observe(timings.decode_ms / 1000)
 
-    def _count(self, index: int, num_tokens: int) -> None:
-        self._num_sent[index] += num_tokens
+    def _count(self, num_tokens: int) -> None:
+        self._num_sent += num_tokens
         self._metrics.completion_tokens.inc(num_tokens)
 
     def _outcome(self, error: BaseException | None) -> str:

@@ -13,8 +13,9 @@ import pytest
 import tandem
 from support.metrics_page import by_label, metrics_url, scrape, value, wait_for
 from support.processes import running_service
+from support.scripted_engine import STOP_TOKEN
 from support.small_tokenizers import byte_level, write_model_dir
-from support.tokenizer_fixture import encode, generate_request, serving
+from support.tokenizer_fixture import encode, events_of, generate_request, serving
 from tandem.engine.v1 import engine_pb2, engine_pb2_grpc
 
 METRICS = "--metrics-listen=127.0.0.1:0"
@@ -145,6 +146,31 @@ def test_an_answer_that_was_cut_off_counts_what_its_client_saw(tmp_path, timeout
     assert value(page, "tandem_tokenizer_cached_tokens_total") == 2
     assert value(page, "tandem_tokenizer_running_requests") == 0
     assert by_label(page, "tandem_tokenizer_answers_total", "reason") == {}
+
+
+async def _three_tokens_and_a_stop_token(link, submit):
+    stop = submit.spec.stop_token_ids[0]
+    await link.step(submit.sequence, [*encode("the quick fox")[:3], stop], starts=True, finish=STOP_TOKEN)
+
+
+def test_tokens_that_a_resumed_call_left_out_are_not_counted(tmp_path):
+    write_model_dir(tmp_path, byte_level(), "")
+    listen = f"127.0.0.1:{_free_port()}"
+    request = generate_request(
+        request_id="mine", stop={"token_ids": encode("dog")[:1]}, resume={"linger": {"seconds": 60}}
+    )
+
+    async def main():
+        async with serving(tmp_path, _three_tokens_and_a_stop_token, metrics_listen=listen) as service:
+            for after_tokens in (0, 2, 3):
+                request.resume.after_tokens = after_tokens
+                events = await events_of(service.stub.Generate(request))
+                assert sum(event.delta.num_tokens for event in events) == 3 - after_tokens
+                assert events[-1].finished.usage.completion_tokens == 4
+            return await asyncio.to_thread(scrape, f"http://{listen}/metrics")
+
+    # Each call saw the end, whose token is in no delta.
+    assert value(asyncio.run(main()), "tandem_tokenizer_completion_tokens_total") == 4 + 2 + 1
 
 
 def test_a_dead_core_is_counted_and_its_sequences_are_lost_and_go_on():
