@@ -26,12 +26,14 @@ def bearer(token: str) -> Metadata:
     return ((_KEY, f"Bearer {token}"),)
 
 
-def client_name() -> str:
-    """The name of the token with which the running call, or the task that it started, was made.
+def caller() -> Client | None:
+    """Who made the running call, or the call that started this task; None where there is no token file."""
+    return _caller.get()
 
-    Empty where there is no token file.
-    """
-    client = _caller.get()
+
+def client_name() -> str:
+    """The name of the caller's token; empty where there is no token file."""
+    client = caller()
     return "" if client is None else client.name
 
 
@@ -42,14 +44,14 @@ def counted_request() -> Iterator[None]:
     Raises:
         OverloadedError: A quota is used up.
     """
-    client = _caller.get()
+    client = caller()
     with contextlib.nullcontext() if client is None else client.running_request():
         yield
 
 
 def count_tokens(num_tokens: int) -> None:
     """Counts tokens of a prompt or an answer against the caller's quotas."""
-    client = _caller.get()
+    client = caller()
     if client is not None:
         client.use_tokens(num_tokens)
 

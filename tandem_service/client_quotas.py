@@ -73,6 +73,16 @@ class Client:
         finally:
             self._num_running -= 1
 
+    def attach(self) -> None:
+        """Counts a call that reads what another request makes: it takes no place, and uses no tokens.
+
+        Raises:
+            OverloadedError: The requests of this minute are used up; it says when to try again.
+        """
+        self._check_bucket("requests_per_minute", self._requests)
+        if self._requests is not None:
+            self._requests.take(1)
+
     def use_tokens(self, num_tokens: int) -> None:
         """Counts tokens of a prompt or an answer."""
         if self._tokens is not None:
@@ -83,10 +93,13 @@ class Client:
         if bound is not None and self._num_running >= bound:
             what = f"{self._num_running} requests run already"
             raise self._overloaded("concurrent_requests", what, RETRY_DELAY_S)
-        for bucket, quota in ((self._requests, "requests_per_minute"), (self._tokens, "tokens_per_minute")):
-            wait_s = 0.0 if bucket is None else bucket.wait_s()
-            if wait_s > 0:
-                raise self._overloaded(quota, f"used up for another {wait_s:.3g} s", wait_s)
+        self._check_bucket("requests_per_minute", self._requests)
+        self._check_bucket("tokens_per_minute", self._tokens)
+
+    def _check_bucket(self, quota: str, bucket: Bucket | None) -> None:
+        wait_s = 0.0 if bucket is None else bucket.wait_s()
+        if wait_s > 0:
+            raise self._overloaded(quota, f"used up for another {wait_s:.3g} s", wait_s)
 
     def _overloaded(self, quota: str, what: str, wait_s: float) -> OverloadedError:
         message = f"quota {quota}={getattr(self.quotas, quota)} of {self.name!r}: {what}"

@@ -62,6 +62,12 @@ class Answer:
         """Whether the transcript is whole."""
         return self.transcript.finished is not None
 
+    @property
+    def num_made(self) -> int:
+        """Tokens that the engine has made for it, read or not; the first answer's have the prompt's too."""
+        has_prompt = self._index == 0 and self.sequence.has_started
+        return self.sequence.num_tokens + (len(self._prompt.token_ids) if has_prompt else 0)
+
     def advance(self) -> None:
         """Takes in what has arrived.
 

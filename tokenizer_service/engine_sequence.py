@@ -83,6 +83,11 @@ class EngineSequence:
         """All tokens that have arrived."""
         return self._taken + self.tokens
 
+    @property
+    def num_tokens(self) -> int:
+        """How many tokens have arrived."""
+        return len(self._taken) + len(self.tokens)
+
     def forget(self) -> None:
         """Drops what has arrived and nobody has taken; the sequence starts again."""
         assert not self.was_read

@@ -12,6 +12,16 @@ class Generation:
         """The sequences of `answers` are running."""
         self._answers = answers
 
+    @property
+    def num_made(self) -> int:
+        """Tokens that the engine has made, those of the prompt counted once."""
+        return sum(answer.num_made for answer in self._answers)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether all answers are whole."""
+        return all(answer.is_finished for answer in self._answers)
+
     def advance(self) -> None:
         """Takes in what has arrived.
 

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 
-from tandem_service.access import counted_request
 from tandem_service.errors import (
     RETRY_DELAY_S,
     DuplicateRequestError,
@@ -15,7 +14,6 @@ from tandem_service.errors import (
     invalid,
 )
 from tandem_service.interceptor import failure_of
-from tokenizer_service import metering
 from tokenizer_service.events import Event
 from tokenizer_service.reader import Reader
 from tokenizer_service.request import Request
@@ -130,12 +128,11 @@ class ManyStream:
         with self._record(request_id) as record:
 
             async def write(event: Event) -> None:
-                metering.count(event)
                 await self._write(request_id, event)
                 record.add(event)
 
             reader.trace(record.traceparent)
-            with counted_request(), self._all_slots.taken():
+            with self._all_slots.taken():
                 await reader.run(write, self._may_write)
 
     async def _send(self, request_id: str, failure: ServiceError) -> None:

@@ -3,6 +3,7 @@
 import functools
 
 from tandem_service.errors import RETRY_DELAY_S, DuplicateRequestError, OverloadedError, invalid
+from tokenizer_service.metering import count_attached
 from tokenizer_service.model import Model
 from tokenizer_service.request import Request
 from tokenizer_service.running_request import RunningRequest
@@ -35,20 +36,24 @@ class RequestRegistry:
         Raises:
             DuplicateRequestError: The id belongs to another body.
             InvalidRequestError: `resume` is wrong.
-            OverloadedError: Too many requests linger.
+            OverloadedError: Too many requests linger, or a quota of the caller's is used up.
         """
         if not request.request_id:
             return RunningRequest(request, self._model, deadline_s)
         key = (request.origin.client, request.request_id)
         running = self._requests.get(key)
         if running is not None:
+            count_attached()
             self._check(running, request)
-        if request.resume.linger_s > 0:
-            self._count_lingering(key)
+        has_linger = request.resume.linger_s > 0
+        if has_linger:
+            self._check_lingering(key)
         if running is None:
             on_end = functools.partial(self._forget, key)
             running = self._requests[key] = RunningRequest(request, self._model, deadline_s, on_end)
-        running.linger(request.resume.linger_s)
+        if has_linger:
+            self._lingering.add(key)
+            running.linger(request.resume.linger_s)
         return running
 
     def close(self) -> None:
@@ -63,11 +68,10 @@ class RequestRegistry:
         if violations := list(resume_violations(request, self._model.limits)):
             raise invalid(*violations)
 
-    def _count_lingering(self, key: _Key) -> None:
+    def _check_lingering(self, key: _Key) -> None:
         if key not in self._lingering and len(self._lingering) >= self._max_lingering:
             message = f"this worker has max_lingering={self._max_lingering} requests with linger already"
             raise OverloadedError(message, retry_delay_s=RETRY_DELAY_S)
-        self._lingering.add(key)
 
     def _forget(self, key: _Key) -> None:
         del self._requests[key]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from tandem_service.errors import RequestCancelledError, ServiceError
 from tokenizer_service import intake
 from tokenizer_service.generation import Generation
+from tokenizer_service.metering import Meter
 from tokenizer_service.model import Model
 from tokenizer_service.request import Request
 
@@ -33,7 +34,11 @@ class RunningRequest:
             model: What answers it.
             deadline_s: When nobody wants the answer any more, on the loop's clock.
             on_end: Called once, when nobody can read it any more.
+
+        Raises:
+            OverloadedError: A quota of the caller's is used up.
         """
+        self._meter = Meter()
         self.body_sha256 = request.body_sha256
         self.failure: ServiceError | None = None
         self._on_end = on_end
@@ -42,6 +47,7 @@ class RunningRequest:
         self._lingering: asyncio.TimerHandle | None = None
         self._is_over = False
         self._generation: Generation | None = None
+        self._has_mail = False
         # A task of its own, which outlives the reader that came first.
         self._starting = asyncio.create_task(self._start(request, model, deadline_s))
 
@@ -82,6 +88,10 @@ class RunningRequest:
             self._generation.advance()
         except ServiceError as error:
             self._end(error)
+        else:
+            # Whole answers that are kept run no more; their number is bounded by `max_lingering`.
+            if self._generation.is_finished and not self._readers:
+                self._meter.free_place()
 
     def cancel(self) -> None:
         """Ends the request for all its readers, also one that would linger."""
@@ -104,9 +114,21 @@ class RunningRequest:
     def _on_mail(self) -> None:
         for has_mail in self._readers:
             has_mail.set()
+        if not self._has_mail:
+            # Once for all answers that have mail.
+            self._has_mail = True
+            asyncio.get_running_loop().call_soon(self._take_mail)
+
+    def _take_mail(self) -> None:
+        self._has_mail = False
+        self._count_tokens()
         if not self._readers:
             # Stop strings are to be found also while nobody reads.
-            asyncio.get_running_loop().call_soon(self.advance)
+            self.advance()
+
+    def _count_tokens(self) -> None:
+        if self._generation is not None:
+            self._meter.count(self._generation.num_made)
 
     def _be_alone(self) -> None:
         """The last reader has left."""
@@ -114,7 +136,7 @@ class RunningRequest:
             return
         if self._linger_s > 0:
             self._lingering = asyncio.get_running_loop().call_later(self._linger_s, self.close)
-            self._on_mail()  # what that reader was woken for and did not take
+            self.advance()  # what that reader was woken for and did not take
         else:
             self.close()
 
@@ -125,6 +147,8 @@ class RunningRequest:
         self.failure = failure
         if self._lingering is not None:
             self._lingering.cancel()
+        self._count_tokens()
+        self._meter.free_place()
         if self._generation is not None:
             self._generation.close()
         self._on_end()

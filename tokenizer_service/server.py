@@ -11,7 +11,6 @@ import grpc
 from tandem.v1 import inference_pb2, inference_pb2_grpc
 from tandem_service.access import count_tokens, counted_request
 from tandem_service.errors import RETRY_DELAY_S, ServiceError, UnavailableError, Violation, invalid
-from tokenizer_service import metering
 from tokenizer_service.client_identity import client_of
 from tokenizer_service.detokenizer import decode
 from tokenizer_service.events import Event
@@ -72,13 +71,12 @@ class InferenceServicer(inference_pb2_grpc.InferenceServicer):
         with self._observer.request("Generate", origin, deadline_s) as record:
 
             async def write(event: Event) -> None:
-                metering.count(event)
                 await context.write(to_response(origin.request_id, event))
                 record.add(event)
 
             reader = Reader(self._registry, self._request(request, origin), deadline_s)
             reader.trace(record.traceparent)
-            with counted_request(), self._slots.taken():
+            with self._slots.taken():
                 await reader.run(write, asyncio.Lock())
 
     async def GenerateMany(  # type: ignore[override]  # noqa: N802

@@ -7,10 +7,13 @@ import pytest
 import tandem
 from support.scripted_engine import LENGTH
 from support.small_tokenizers import byte_level, write_model_dir
-from support.tokenizer_fixture import encode, serving
+from support.tokenizer_fixture import encode, events_of, failure_of_call, generate_request, serving
 from support.tokens import TOKEN, write_tokens
+from tandem.v1 import inference_pb2
+from tandem_service.access import bearer
 
 WAIT_S = 10
+WITH_TOKEN = bearer(TOKEN)
 
 
 @pytest.fixture(scope="module")
@@ -92,3 +95,98 @@ def test_a_request_that_ends_makes_room_for_the_next(model_dir, tmp_path):
     error, text = asyncio.run(main())
     assert quota_error(error) == "quota concurrent_requests=1 of 'reports': 1 requests run already"
     assert text == "dogdog"
+
+
+def lingering(request_id, **fields):
+    return generate_request(request_id=request_id, resume={"linger": {"seconds": 60}}, **fields)
+
+
+async def leave(call):
+    """Reads the first event of a call, and cancels it."""
+    await started(call)
+    call.cancel()
+
+
+async def started(call):
+    """Reads the first event of a call."""
+    assert (await anext(aiter(call))).HasField("started")
+
+
+def test_a_request_without_a_reader_keeps_its_place_until_its_answer_is_whole(model_dir, tmp_path):
+    may_finish = asyncio.Event()
+
+    async def script(link, submit):
+        await link.step(submit.sequence, encode("dog"), starts=True)
+        await may_finish.wait()
+        await link.step(submit.sequence, encode("dog"), finish=LENGTH)
+
+    async def main():
+        tokens = write_tokens(tmp_path / "tokens.toml", concurrent_requests=1)
+        async with serving(model_dir, script, tokens=tokens) as found:
+
+            def generate(request_id):
+                return found.stub.Generate(lingering(request_id), metadata=WITH_TOKEN, timeout=WAIT_S)
+
+            await leave(generate("first"))
+            refusals = [await failure_of_call(generate("second"))]
+            attached = generate("first")
+            await started(attached)
+            refusals.append(await failure_of_call(generate("second")))
+            may_finish.set()
+            await events_of(attached)
+            # The first answer is kept from now on, and runs no more.
+            return refusals, await events_of(generate("second"))
+
+    refusals, events = asyncio.run(main())
+    for _, error in refusals:
+        assert error.message == "quota concurrent_requests=1 of 'reports': 1 requests run already"
+        assert error.retry_delay_s
+    assert events[-1].HasField("finished")
+
+
+def test_tokens_count_once_and_also_those_that_nobody_reads(model_dir, tmp_path):
+    prompt, answer = encode("the quick fox"), encode("the lazy dog sleeps")
+    request = lingering("mine", stop={"strings": ["sleeps"]})
+    has_left = asyncio.Event()
+
+    async def script(link, submit):
+        await link.step(submit.sequence, starts=True)
+        await has_left.wait()
+        await link.step(submit.sequence, answer)
+
+    async def main():
+        tokens = write_tokens(tmp_path / "tokens.toml", tokens_per_minute=1)
+        async with serving(model_dir, script, tokens=tokens) as found:
+            await leave(found.stub.Generate(request, metadata=WITH_TOKEN))
+            has_left.set()
+            link = found.engine.links[0]
+            # The stop string is found while nobody reads.
+            await link.until(lambda: bool(link.stops))
+            refusals = []
+            for _ in range(2):
+                asked = inference_pb2.TokenizeRequest(prompt="dog")
+                refusals.append(await failure_of_call(found.stub.Tokenize(asked, metadata=WITH_TOKEN)))
+                await events_of(found.stub.Generate(request, metadata=WITH_TOKEN))
+            return refusals
+
+    used = len(prompt) + len(answer)
+    for _, error in asyncio.run(main()):
+        assert "quota tokens_per_minute=1 of 'reports'" in error.message
+        # A token refills in a minute.
+        assert error.retry_delay_s == pytest.approx(60 * used, abs=60)
+
+
+def test_a_call_that_attaches_counts_against_the_requests_of_a_minute(model_dir, tmp_path):
+    async def main():
+        tokens = write_tokens(tmp_path / "tokens.toml", requests_per_minute=2)
+        async with serving(model_dir, dog, tokens=tokens) as found:
+
+            def generate():
+                return found.stub.Generate(lingering("mine"), metadata=WITH_TOKEN)
+
+            for _ in range(2):
+                await events_of(generate())
+            return await failure_of_call(generate())
+
+    _, error = asyncio.run(main())
+    assert error.message.startswith("quota requests_per_minute=2 of 'reports': used up")
