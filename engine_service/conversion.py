@@ -48,6 +48,7 @@ def to_spec(spec: pb.SequenceSpec, info: EngineInfo) -> SequenceSpec:
         output_token_ids=tuple(spec.output_token_ids),
         request_id=spec.request_id,
         traceparent=spec.traceparent,
+        may_overrun=spec.may_overrun,
     )
 
 

@@ -53,6 +53,7 @@ class SequenceSpec:
             max_tokens. The sequence goes on behind them as after a preemption.
         request_id: The request that it belongs to, for logs; empty for none.
         traceparent: The request's W3C trace context, or empty.
+        may_overrun: Whether timeout_s is for its admission only.
     """
 
     token_ids: tuple[int, ...]
@@ -71,10 +72,11 @@ class SequenceSpec:
     client: str = ""
     request_id: str = ""
     traceparent: str = ""
+    may_overrun: bool = False
 
     @property
     def first_token_limit_s(self) -> float | None:
-        """Seconds within which the first token is of use; None without a bound."""
+        """Seconds within which the first token is of use to whoever asked; None without a bound."""
         return _sooner(self.timeout_s, self.first_token_timeout_s)
 
 
@@ -176,8 +178,9 @@ class Sequence:
         self.row = -1
         self.order = (-spec.priority, arrival)
         self.arrival_s = now_s
-        self.deadline_s = None if spec.timeout_s is None else now_s + spec.timeout_s
-        limit_s = spec.first_token_limit_s
+        timeout_s = None if spec.may_overrun else spec.timeout_s
+        self.deadline_s = None if timeout_s is None else now_s + timeout_s
+        limit_s = _sooner(timeout_s, spec.first_token_timeout_s)
         self.first_token_deadline_s = None if limit_s is None else now_s + limit_s
         self.first_step_s: float | None = None
         self.is_started = False

@@ -70,6 +70,7 @@ def to_spec(spec: SequenceSpec) -> engine_pb2.SequenceSpec:
         client=spec.client,
         request_id=spec.request_id,
         traceparent=spec.traceparent,
+        may_overrun=spec.may_overrun,
     )
 
 

@@ -50,6 +50,7 @@ class SequenceSpec:
 
     Attributes:
         first_token_deadline_s: When its first token must be there, on the loop's clock.
+        may_overrun: Whether others may want it for longer than the call that starts it.
     """
 
     token_ids: tuple[int, ...]
@@ -67,3 +68,4 @@ class SequenceSpec:
     client: str = ""
     request_id: str = ""
     traceparent: str = ""
+    may_overrun: bool = False

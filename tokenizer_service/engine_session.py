@@ -66,7 +66,7 @@ class EngineSession:
 
         Args:
             spec: What to run.
-            deadline_s: When nobody wants the answer any more, on the loop's clock.
+            deadline_s: When the call ends that starts it, on the loop's clock; None if that does not matter.
             on_mail: Called when something has arrived; must be cheap.
 
         Raises:

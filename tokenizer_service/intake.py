@@ -24,7 +24,7 @@ async def start(
     Args:
         request: As it was sent.
         model: What answers it.
-        deadline_s: When nobody wants the answer any more, on the loop's clock.
+        deadline_s: When the call ends that starts it, on the loop's clock; None if that does not matter.
         on_mail: Called when the generation may have events.
 
     Raises:
@@ -107,6 +107,8 @@ def _spec(
         client=request.origin.client,
         request_id=request.origin.request_id,
         traceparent=request.origin.traceparent,
+        # Other calls may attach to what has a name; it ends with the last of them.
+        may_overrun=request.request_id is not None,
     )
 
 

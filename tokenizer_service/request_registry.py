@@ -31,7 +31,7 @@ class RequestRegistry:
 
         Args:
             request: As it was sent.
-            deadline_s: When a new one's deadline passes, on the loop's clock.
+            deadline_s: When the call ends, on the loop's clock.
 
         Raises:
             DuplicateRequestError: The id belongs to another body.
@@ -50,7 +50,9 @@ class RequestRegistry:
             self._check_lingering(key)
         if running is None:
             on_end = functools.partial(self._forget, key)
-            running = self._requests[key] = RunningRequest(request, self._model, deadline_s, on_end)
+            # What lingers is of use to whoever comes back, however soon this call ends.
+            bound_s = None if has_linger else deadline_s
+            running = self._requests[key] = RunningRequest(request, self._model, bound_s, on_end)
         if has_linger:
             self._lingering.add(key)
             running.linger(request.resume.linger_s)

@@ -32,7 +32,7 @@ class RunningRequest:
         Args:
             request: As it was sent.
             model: What answers it.
-            deadline_s: When nobody wants the answer any more, on the loop's clock.
+            deadline_s: When the call ends that starts it, on the loop's clock; None if that does not matter.
             on_end: Called once, when nobody can read it any more.
 
         Raises:

@@ -17,7 +17,7 @@ class Submission:
     """
 
     def __init__(self, sequence: EngineSequence, spec: SequenceSpec, deadline_s: float | None) -> None:
-        """`deadline_s` is on the loop's clock."""
+        """`deadline_s` is when the call ends that starts it, on the loop's clock."""
         self.sequence = sequence
         self.images: tuple[Pixels, ...] = tuple(each.pixels for each in spec.images)
         self.num_losses = 0
@@ -38,6 +38,8 @@ class Submission:
             submit.spec.ClearField("prompt_logprobs")
         elif self._first_token_deadline_s is not None:
             submit.spec.first_token_timeout_ms = to_timeout_ms(self._first_token_deadline_s - now_s)
-        if self._deadline_s is not None:
+        # What may overrun its deadline is refused for it, and that once only.
+        is_bound = not (self._spec.may_overrun and self.num_losses)
+        if self._deadline_s is not None and is_bound:
             submit.spec.timeout_ms = to_timeout_ms(self._deadline_s - now_s)
         return submit

@@ -11,6 +11,7 @@ import tandem
 from support.processes import running_service
 from support.queueing_engine import Session, is_idle, load_when, prompt_of, spec
 from tandem.engine.v1 import engine_pb2 as pb, engine_pb2_grpc
+from tandem.v1 import inference_pb2, inference_pb2_grpc
 
 # 2000 in the full size.
 NUM_SUBMISSIONS = int(os.environ.get("TANDEM_TEST_SUBMISSIONS", "300"))
@@ -108,6 +109,33 @@ def test_what_cannot_start_in_time_is_refused_with_both_times(slow, limits, name
         pytest.raises(tandem.DeadlineExceededError, match=said),
     ):
         client.generate("hello", **limits)
+
+
+def test_a_request_with_a_name_is_refused_for_the_deadline_of_its_call(slow):
+    address, stub = slow
+    with _occupied(stub, 20), tandem.Client(address) as client:
+        (result,) = client.generate_many([tandem.Request("hello")], timeout=1.0)
+    assert isinstance(result.error, tandem.DeadlineExceededError)
+    assert "past the deadline in" in str(result.error)
+
+
+@pytest.mark.parametrize("linger_s", [0, 60], ids=["reader", "linger"])
+def test_a_call_that_attaches_outlives_the_deadline_of_the_one_that_came_first(slow, linger_s):
+    request = inference_pb2.GenerateRequest(
+        prompt="hello", request_id="shared", stop={"max_tokens": 100, "ignore_eos": True}
+    )
+    request.resume.linger.seconds = linger_s
+    with grpc.insecure_channel(slow[0]) as channel:
+        stub = inference_pb2_grpc.InferenceStub(channel)
+        # 100 tokens take 2 s.
+        first = stub.Generate(request, timeout=1.0)
+        assert next(first).HasField("started")
+        second = stub.Generate(request, timeout=60.0)
+        events = list(second)
+        with pytest.raises(grpc.RpcError) as caught:
+            list(first)
+    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert events[-1].finished.usage.completion_tokens == 100
 
 
 def test_a_first_token_timeout_that_passes_in_the_queue_fails_its_request_alone(slow):

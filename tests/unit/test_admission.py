@@ -117,6 +117,8 @@ def test_what_cannot_start_in_time_is_refused_with_both_times():
     message = r"the first token is expected in 10.1 s, past the deadline in 2 s"
     with pytest.raises(DeadlineError, match=message):
         _enter(admission, [100], timeout_s=2.0)
+    with pytest.raises(DeadlineError, match=message):
+        _enter(admission, [100], timeout_s=2.0, may_overrun=True)
     with pytest.raises(DeadlineError, match=r"past the first_token_timeout in 2 s"):
         _enter(admission, [100], first_token_timeout_s=2.0, timeout_s=60.0)
     _enter(admission, [100], timeout_s=10.2)

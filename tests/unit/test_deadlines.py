@@ -69,6 +69,17 @@ def test_a_deadline_that_passes_while_running_ends_within_two_steps_with_what_th
     assert bench.scheduler.idle_s is None
 
 
+def test_a_sequence_that_may_overrun_ends_only_for_want_of_its_first_token():
+    bench = Bench(max_num_seqs=1)
+    bench.add(1, max_tokens=9, timeout_s=1.0, may_overrun=True)
+    bench.add(2, max_tokens=9, timeout_s=1.0, may_overrun=True)
+    bench.add(3, timeout_s=1.0, first_token_timeout_s=2.0, may_overrun=True)
+    bench.step()
+    bench.now_s = 2.0
+    bench.run()
+    assert bench.finished == {1: FinishReason.LENGTH, 2: FinishReason.LENGTH, 3: FinishReason.DEADLINE}
+
+
 def test_a_deadline_for_the_first_token_holds_during_the_prefill():
     bench = Bench(max_prefill_tokens=4)
     bench.add(1, length=20, first_token_timeout_s=1.0)

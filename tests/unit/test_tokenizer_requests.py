@@ -9,10 +9,12 @@ from tandem.v1 import inference_pb2
 from tokenizer_service.config import TokenizerServiceConfig
 from tokenizer_service.engine_conversion import to_spec, to_timeout_ms
 from tokenizer_service.engine_info import SequenceSpec
+from tokenizer_service.engine_sequence import EngineSequence
 from tokenizer_service.request import Chat, Image, Request, Sampling, SamplingFields
 from tokenizer_service.request_conversion import from_request
 from tokenizer_service.sampling_defaults import load_defaults, resolve
 from tokenizer_service.seeds import answer_seed, request_seed
+from tokenizer_service.submission import Submission
 
 
 def test_an_empty_message_is_a_request_without_anything():
@@ -83,6 +85,19 @@ def test_the_engine_is_told_every_default():
     assert not message.sampling.HasField("seed")
     assert not message.HasField("logprobs")
     assert message.priority == -2
+
+
+def test_what_may_overrun_its_deadline_is_bound_by_it_only_when_it_is_first_submitted():
+    def submissions(may_overrun):
+        spec = SequenceSpec((5,), Sampling(), None, 3, 0, (), False, None, None, 0, may_overrun=may_overrun)
+        sequence = EngineSequence(1, lambda: None, lambda *_: None, lambda _: None)
+        submission = Submission(sequence, spec, 12.0)
+        first = submission.to_submit(10.0).spec
+        submission.num_losses = 1
+        return [each.timeout_ms for each in (first, submission.to_submit(11.0).spec)]
+
+    assert submissions(False) == [2000, 1000]
+    assert submissions(True) == [2000, 0]
 
 
 @pytest.mark.parametrize(("seconds", "ms"), [(1.5, 1500), (0.0, 1), (-3.0, 1), (1e12, 2**32 - 1)])

@@ -28,7 +28,8 @@ if _version_not_supported:
 class InferenceStub(object):
     """Inference over the models of one deployment.
 
-    The gRPC deadline is the request's deadline, and cancelling the call cancels its work.
+    The gRPC deadline is the request's deadline, and cancelling the call cancels its work; where several
+    calls read one request, or it lingers, see Resume.
     """
 
     def __init__(self, channel):
@@ -67,7 +68,8 @@ class InferenceStub(object):
 class InferenceServicer(object):
     """Inference over the models of one deployment.
 
-    The gRPC deadline is the request's deadline, and cancelling the call cancels its work.
+    The gRPC deadline is the request's deadline, and cancelling the call cancels its work; where several
+    calls read one request, or it lingers, see Resume.
     """
 
     def Generate(self, request, context):
@@ -144,7 +146,8 @@ def add_InferenceServicer_to_server(servicer, server):
 class Inference(object):
     """Inference over the models of one deployment.
 
-    The gRPC deadline is the request's deadline, and cancelling the call cancels its work.
+    The gRPC deadline is the request's deadline, and cancelling the call cancels its work; where several
+    calls read one request, or it lingers, see Resume.
     """
 
     @staticmethod

@@ -29,7 +29,8 @@ GRPC_VERSION: str
 class InferenceStub:
     """Inference over the models of one deployment.
 
-    The gRPC deadline is the request's deadline, and cancelling the call cancels its work.
+    The gRPC deadline is the request's deadline, and cancelling the call cancels its work; where several
+    calls read one request, or it lingers, see Resume.
     """
 
     @_typing.overload
@@ -51,7 +52,8 @@ class InferenceStub:
 class InferenceAsyncStub(InferenceStub):
     """Inference over the models of one deployment.
 
-    The gRPC deadline is the request's deadline, and cancelling the call cancels its work.
+    The gRPC deadline is the request's deadline, and cancelling the call cancels its work; where several
+    calls read one request, or it lingers, see Resume.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -69,7 +71,8 @@ class InferenceAsyncStub(InferenceStub):
 class InferenceServicer(metaclass=_abc_1.ABCMeta):
     """Inference over the models of one deployment.
 
-    The gRPC deadline is the request's deadline, and cancelling the call cancels its work.
+    The gRPC deadline is the request's deadline, and cancelling the call cancels its work; where several
+    calls read one request, or it lingers, see Resume.
     """
 
     @_abc_1.abstractmethod

@@ -45,7 +45,7 @@ class ImageRange(_message.Message):
     def __init__(self, sha256: _Optional[bytes] = ..., start: _Optional[int] = ..., length: _Optional[int] = ...) -> None: ...
 
 class SequenceSpec(_message.Message):
-    __slots__ = ("token_ids", "images", "sampling", "max_tokens", "min_tokens", "stop_token_ids", "ignore_eos", "logprobs", "prompt_logprobs", "priority", "timeout_ms", "response_format", "adapter", "first_token_timeout_ms", "output_token_ids", "client", "request_id", "traceparent")
+    __slots__ = ("token_ids", "images", "sampling", "max_tokens", "min_tokens", "stop_token_ids", "ignore_eos", "logprobs", "prompt_logprobs", "priority", "timeout_ms", "response_format", "adapter", "first_token_timeout_ms", "output_token_ids", "client", "request_id", "traceparent", "may_overrun")
     TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
     IMAGES_FIELD_NUMBER: _ClassVar[int]
     SAMPLING_FIELD_NUMBER: _ClassVar[int]
@@ -64,6 +64,7 @@ class SequenceSpec(_message.Message):
     CLIENT_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
+    MAY_OVERRUN_FIELD_NUMBER: _ClassVar[int]
     token_ids: _containers.RepeatedScalarFieldContainer[int]
     images: _containers.RepeatedCompositeFieldContainer[ImageRange]
     sampling: _common_pb2.Sampling
@@ -82,7 +83,8 @@ class SequenceSpec(_message.Message):
     client: str
     request_id: str
     traceparent: str
-    def __init__(self, token_ids: _Optional[_Iterable[int]] = ..., images: _Optional[_Iterable[_Union[ImageRange, _Mapping]]] = ..., sampling: _Optional[_Union[_common_pb2.Sampling, _Mapping]] = ..., max_tokens: _Optional[int] = ..., min_tokens: _Optional[int] = ..., stop_token_ids: _Optional[_Iterable[int]] = ..., ignore_eos: bool = ..., logprobs: _Optional[int] = ..., prompt_logprobs: _Optional[int] = ..., priority: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., response_format: _Optional[_Union[_common_pb2.ResponseFormat, _Mapping]] = ..., adapter: _Optional[str] = ..., first_token_timeout_ms: _Optional[int] = ..., output_token_ids: _Optional[_Iterable[int]] = ..., client: _Optional[str] = ..., request_id: _Optional[str] = ..., traceparent: _Optional[str] = ...) -> None: ...
+    may_overrun: bool
+    def __init__(self, token_ids: _Optional[_Iterable[int]] = ..., images: _Optional[_Iterable[_Union[ImageRange, _Mapping]]] = ..., sampling: _Optional[_Union[_common_pb2.Sampling, _Mapping]] = ..., max_tokens: _Optional[int] = ..., min_tokens: _Optional[int] = ..., stop_token_ids: _Optional[_Iterable[int]] = ..., ignore_eos: bool = ..., logprobs: _Optional[int] = ..., prompt_logprobs: _Optional[int] = ..., priority: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., response_format: _Optional[_Union[_common_pb2.ResponseFormat, _Mapping]] = ..., adapter: _Optional[str] = ..., first_token_timeout_ms: _Optional[int] = ..., output_token_ids: _Optional[_Iterable[int]] = ..., client: _Optional[str] = ..., request_id: _Optional[str] = ..., traceparent: _Optional[str] = ..., may_overrun: bool = ...) -> None: ...
 
 class Submit(_message.Message):
     __slots__ = ("sequence", "spec")
