@@ -19,6 +19,11 @@ class Meter:
         self._place = contextlib.ExitStack()
         self._place.enter_context(counted_request())
 
+    @property
+    def is_asked(self) -> bool:
+        """Whether there is a client whose tokens count."""
+        return self._client is not None
+
     def count(self, num_tokens: int) -> None:
         """Counts what is new of the tokens of prompt and answers, which are so many by now."""
         if self._client is not None and num_tokens > self._num_counted:

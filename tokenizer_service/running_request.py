@@ -114,8 +114,8 @@ class RunningRequest:
     def _on_mail(self) -> None:
         for has_mail in self._readers:
             has_mail.set()
-        if not self._has_mail:
-            # Once for all answers that have mail.
+        # Once for all answers that have mail, and only where somebody counts or nobody reads.
+        if not self._has_mail and (self._meter.is_asked or not self._readers):
             self._has_mail = True
             asyncio.get_running_loop().call_soon(self._take_mail)
 
