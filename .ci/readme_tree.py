@@ -27,6 +27,7 @@ TOLD = {
     "demo/tandem_demo/pictures/accuracy.json": "the figures of the picture model's card",
     "demo/tandem_demo/pictures/model/": "the trained checkpoint that sees, a Hugging Face model directory",
     "demo/tandem_demo/text/word_lists.txt": "the words of the training text",
+    "clients/tandem/py.typed": "tells type checkers to trust the client's annotations",
     "clients/tandem/v1/": "generated stubs of the public contract",
     "clients/tandem/engine/v1/": "generated stubs of the engine contract",
     "benchmarks/tandem_bench/data/": "lengths of the mixed requests",
