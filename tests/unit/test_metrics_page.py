@@ -1,8 +1,13 @@
 """What `tandem top` makes of two looks at a service."""
 
+import contextlib
+import socket
+import threading
+
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from tandem.cli import main as cli_main
 from tandem.cli.metrics_page import Change, Page, fetch, opener, url_of
 from tandem.cli.top_table import table
 
@@ -89,6 +94,44 @@ def test_addresses():
     with pytest.raises(ValueError, match="'file:///etc/passwd': must be HOST:PORT or an http URL"):
         url_of("file:///etc/passwd")
     assert fetch("http://127.0.0.1:9/metrics", opener()) is None
+
+
+@contextlib.contextmanager
+def answering(data):
+    """The address of a peer that reads the beginning of one request, says `data` and hangs up."""
+
+    def answer():
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(65536)
+            connection.sendall(data)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"\0\0\x12\x04\0\0\0\0\0", b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nrequests_total 5\n"],
+    ids=["no-http", "breaks-off"],
+)
+def test_what_is_no_whole_page_is_none(data):
+    with answering(data) as address:
+        assert fetch(url_of(address), opener()) is None
+
+
+def test_an_address_that_cannot_be_is_no_page():
+    assert fetch(url_of("127.0.0.1:9x"), opener()) is None
+
+
+@pytest.mark.parametrize("interval", ["0", "1e-320", "-1", "nan", "inf", "1e10"])
+def test_an_interval_that_cannot_be_waited_for_is_refused(interval, capsys):
+    assert cli_main(["top", "--once", f"--interval={interval}"]) == 2
+    said = f"tandem: interval={float(interval)}: must be at least 0.01 and at most 86400 s\n"
+    assert capsys.readouterr().err == said
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What a service tells Prometheus, looked at once, and what changed between two looks."""
 
+import http.client
 import ssl
 import time
 import urllib.error
@@ -127,10 +128,10 @@ def opener(
 
 
 def fetch(url: str, by: urllib.request.OpenerDirector) -> Page | None:
-    """Looks once; None if there is no such page."""
+    """Looks once; None if there is no such page, or it breaks off."""
     try:
         with by.open(url, timeout=_TIMEOUT_S) as response:
             text = response.read().decode()
         return Page(text, time.monotonic())
-    except (OSError, ValueError):
+    except (OSError, ValueError, http.client.HTTPException):
         return None

@@ -19,6 +19,9 @@ DEFAULT_ENGINE = "127.0.0.1:9152"
 # Rates and latencies are of this time; shorter, they would jump and often have nothing to show.
 _WINDOW_S = 10.0
 
+# Neither asks the services without a pause, nor overflows the clock that waits.
+_INTERVALS_S = (0.01, 86_400.0)
+
 _ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"  # another screen, without the cursor
 _HOME, _LINE_END, _REST = "\x1b[H", "\x1b[K", "\x1b[J"
 
@@ -59,8 +62,11 @@ def run(arguments: argparse.Namespace) -> int:
     if importlib.util.find_spec("prometheus_client") is None:
         print("tandem: top needs prometheus_client: pip install prometheus-client", file=sys.stderr)
         return 1
-    if not arguments.interval > 0:
-        raise ValueError(f"interval={arguments.interval}: must be above 0")
+    shortest_s, longest_s = _INTERVALS_S
+    if not shortest_s <= arguments.interval <= longest_s:
+        raise ValueError(
+            f"interval={arguments.interval}: must be at least {shortest_s:g} and at most {longest_s:g} s"
+        )
     by = opener(arguments.tls_ca, arguments.tls_cert, arguments.tls_key)
     services = [
         Watched(url_of(address, is_tls=arguments.tls_ca is not None), by, arguments.interval)
