@@ -1,6 +1,7 @@
 """The `tandem` command."""
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -26,6 +27,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status: 0, 1 after a failure (one line on stderr says which), 2 for wrong usage, 130
         after Ctrl-C.
     """
+    try:
+        try:
+            return _run(arguments)
+        finally:
+            # Else Python would do it at exit, where a failure is a complaint of its own and status 120.
+            if sys.stdout is not None:
+                sys.stdout.flush()
+    except OSError as error:
+        return _fail_to_write(error)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     parser = _parser(os.environ.get("TANDEM_TARGET"))
     # Not a flag: command lines are there for everybody to read.
     parser.set_defaults(token=os.environ.get("TANDEM_TOKEN"))
@@ -39,10 +52,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(str(error), _EXIT_USAGE)
     except KeyboardInterrupt:
         return _EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our output has left; Python would say so again when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _EXIT_FAILED
 
 
 def _parser(default_target: str | None) -> argparse.ArgumentParser:
@@ -56,3 +65,16 @@ def _parser(default_target: str | None) -> argparse.ArgumentParser:
 def _fail(message: str, status: int) -> int:
     print(f"tandem: {message}", file=sys.stderr)
     return status
+
+
+def _fail_to_write(error: OSError) -> int:
+    """Says why, except to a reader that has left, and forgets what could not be written."""
+    if not isinstance(error, BrokenPipeError):
+        with contextlib.suppress(OSError):
+            _fail(str(error), _EXIT_FAILED)
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return _EXIT_FAILED
