@@ -9,7 +9,7 @@ import grpc
 
 from tandem import channel, decode, encode, status
 from tandem.async_many import AnyIterable, AsyncResults
-from tandem.async_stream import AsyncStream
+from tandem.async_stream import AsyncStream, closed, raise_unless_cancelling
 from tandem.credentials import tls_credentials, token_metadata
 from tandem.model import Model, Tokens
 from tandem.request import ChatOptions, MessageLike, Options, Request, TemplateOptions
@@ -179,7 +179,10 @@ class AsyncClient:
         return decode.models(await self._call(self._stub().ListModels, message, timeout))
 
     async def close(self) -> None:
-        """Closes the connection; calls that still run are cancelled. A later call connects again."""
+        """Closes the connection; calls that still run raise `RequestCancelledError`.
+
+        A later call connects again.
+        """
         if self._channel is not None:
             await self._channel.close()
             self._channel = None
@@ -212,7 +215,10 @@ class AsyncClient:
             if after_tokens:
                 message.resume.after_tokens = after_tokens
             metadata = (*(self._metadata or ()), *encode.metadata(request))
-            return stub.Generate(message, timeout=remaining_s, metadata=metadata)
+            try:
+                return stub.Generate(message, timeout=remaining_s, metadata=metadata)
+            except grpc.aio.UsageError:  # closed before this attempt
+                raise closed() from None
 
         return AsyncStream(request, start, timeout_s, self._policy)
 
@@ -224,6 +230,11 @@ class AsyncClient:
                 return await method(message, timeout=deadline.remaining_s(), metadata=self._metadata)
             except grpc.RpcError as rpc_error:
                 error = status.from_rpc_error(rpc_error)
+            except asyncio.CancelledError:
+                raise_unless_cancelling()
+                raise
+            except grpc.aio.UsageError:  # closed before this attempt
+                raise closed() from None
             delay_s = self._policy.delay_s(error, attempt, deadline)
             if delay_s is None:
                 break

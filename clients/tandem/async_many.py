@@ -8,7 +8,7 @@ from typing import Any, Self
 import grpc
 
 from tandem import status
-from tandem.async_stream import raise_if_closed
+from tandem.async_stream import raise_unless_cancelling
 from tandem.collect import Batch
 from tandem.errors import TandemError, UnavailableError
 from tandem.request import Request
@@ -48,7 +48,6 @@ class AsyncResults:
         self._places = asyncio.Semaphore(max_running)
         self._call = call
         self._probe = probe
-        self._is_closed = False
         self._request_error: BaseException | None = None
         self._writer = asyncio.create_task(self._write(requests))
 
@@ -70,14 +69,13 @@ class AsyncResults:
         except asyncio.CancelledError:
             if self._request_error is not None:
                 raise self._request_error from None
-            raise_if_closed(self._is_closed)
+            raise_unless_cancelling()
             raise
         finally:
             self.close()
 
     def close(self) -> None:
         """Cancels all requests that still run. To be called in the client's event loop."""
-        self._is_closed = True
         self._writer.cancel()
         self._call.cancel()
 
@@ -105,6 +103,8 @@ class AsyncResults:
         try:
             async for request in _each(requests):
                 await self._places.acquire()
+                if self._call.done():
+                    return  # The reader is told why.
                 await self._call.write(self._batch.add(request))
             await self._call.done_writing()
         except grpc.RpcError:

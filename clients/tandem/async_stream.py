@@ -102,7 +102,7 @@ class AsyncStream:
             except grpc.RpcError as rpc_error:
                 error = status.from_rpc_error(rpc_error)
             except asyncio.CancelledError:
-                raise_if_closed(self._is_closed)
+                raise_unless_cancelling()
                 raise
             if has_news:
                 if not self._resumption.is_possible:
@@ -118,12 +118,18 @@ class AsyncStream:
             self._call = self._start(self._deadline.remaining_s(), self._resumption.begin())
 
 
-def raise_if_closed(is_closed: bool) -> None:
-    """Called where grpc.aio raised CancelledError, as it does for a cancelled call and a cancelled task.
+def raise_unless_cancelling() -> None:
+    """Called where grpc.aio raised CancelledError, as it does for an ended call and a cancelled task.
 
     Raises:
-        RequestCancelledError: The call was cancelled, by closing its stream, and the task was not.
+        RequestCancelledError: The call was ended, by closing its stream or its client, and the task was
+            not cancelled.
     """
     task = asyncio.current_task()
-    if is_closed and (task is None or not task.cancelling()):
-        raise RequestCancelledError("the stream was closed", status=grpc.StatusCode.CANCELLED) from None
+    if task is None or not task.cancelling():
+        raise closed() from None
+
+
+def closed() -> RequestCancelledError:
+    """The error of a call whose stream or client was closed while it ran."""
+    return RequestCancelledError("the stream or its client was closed", status=grpc.StatusCode.CANCELLED)

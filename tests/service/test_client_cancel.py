@@ -1,6 +1,7 @@
 """Cancelling and timing out, seen by a scripted service."""
 
 import asyncio
+import socket
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 import tandem
 from support.both_clients import both_ways
 from support.scripted_inference import ScriptedInference, Served, running
+from tandem_service import errors
 
 CALL_TIMEOUT_S = 30.0
 
@@ -197,3 +199,81 @@ def test_close_ends_a_stream_that_another_task_reads(served: Served) -> None:
             return reading.exception()
 
     assert type(asyncio.run(run())) is tandem.RequestCancelledError
+
+
+async def completion(each: tandem.AsyncClient) -> Any:
+    return await each.generate("one")
+
+
+async def many(each: tandem.AsyncClient) -> Any:
+    return [result async for result in each.generate_many(["one", "two"])]
+
+
+async def models(each: tandem.AsyncClient) -> Any:
+    return await each.models()
+
+
+CALLS = pytest.mark.parametrize("call", [completion, many, models], ids=lambda function: function.__name__)
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """The address of a peer that takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+
+
+@CALLS
+def test_closing_the_client_ends_the_calls_of_other_tasks(silent: str, call: Callable[[Any], Any]) -> None:
+    async def run() -> Any:
+        each = tandem.AsyncClient(silent)
+        calling = asyncio.create_task(call(each))
+        await asyncio.sleep(0)
+        await each.close()
+        return await asyncio.gather(calling, return_exceptions=True)
+
+    assert [type(error) for error in asyncio.run(run())] == [tandem.RequestCancelledError]
+
+
+@pytest.mark.parametrize("call", [completion, models], ids=lambda function: function.__name__)
+def test_closing_the_client_ends_a_call_between_its_attempts(
+    served: Served, call: Callable[[Any], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    servicer, target = served
+    servicer.failures = [errors.UnavailableError("gone")]
+    each = tandem.AsyncClient(target)
+
+    async def close_instead(delay_s: float) -> None:
+        await each.close()
+
+    async def run() -> None:
+        monkeypatch.setattr(asyncio, "sleep", close_instead)
+        with pytest.raises(tandem.RequestCancelledError):
+            await call(each)
+
+    asyncio.run(run())
+    assert len(servicer.requests) == 1
+
+
+def test_closing_the_client_ends_an_answer_that_has_begun(served: Served) -> None:
+    async def run() -> None:
+        each = tandem.AsyncClient(served[1])
+        async for event in each.stream("hang"):
+            if isinstance(event, tandem.Delta):
+                closing = asyncio.create_task(each.close())
+        await closing
+
+    with pytest.raises(tandem.RequestCancelledError):
+        asyncio.run(run())
+
+
+@CALLS
+def test_a_cancelled_task_is_cancelled(silent: str, call: Callable[[Any], Any]) -> None:
+    async def run() -> Any:
+        async with tandem.AsyncClient(silent) as each:
+            calling = asyncio.create_task(call(each))
+            await asyncio.sleep(0)
+            calling.cancel()
+            return await asyncio.gather(calling, return_exceptions=True)
+
+    assert [type(error) for error in asyncio.run(run())] == [asyncio.CancelledError]

@@ -22,6 +22,9 @@ class LostCall:
         raise self._error()
         yield
 
+    def done(self):
+        return False
+
     def cancel(self):
         pass
 
