@@ -15,7 +15,7 @@ from tandem.model import Model, Tokens
 from tandem.request import ChatOptions, MessageLike, Options, Request, TemplateOptions
 from tandem.result import Completion
 from tandem.resumption import resumable
-from tandem.retry import Deadline, Default, RetryPolicy, Timeout
+from tandem.retry import Deadline, Default, RetryPolicy, Timeout, chosen_limit_s, limit_s
 from tandem.v1 import inference_pb2
 from tandem.v1.inference_pb2_grpc import InferenceStub
 
@@ -54,13 +54,13 @@ class AsyncClient:
         """Connects with the first call, to whose event loop it then belongs; arguments as for `Client`.
 
         Raises:
-            ValueError: The target or the token is malformed, retries is negative, or a file cannot be
-                read.
+            ValueError: The target or the token is malformed, a timeout is NaN, retries is negative, or a
+                file cannot be read.
         """
         channel.resolve(target)
         self._target = target
-        self._timeout = timeout
-        self._generate_timeout = generate_timeout
+        self._timeout_s = limit_s("timeout", timeout)
+        self._generate_timeout_s = limit_s("generate_timeout", generate_timeout)
         self._policy = RetryPolicy(retries)
         self._metadata = token_metadata(token)
         self._credentials = credentials or tls_credentials(tls_ca, tls_cert, tls_key)
@@ -141,7 +141,7 @@ class AsyncClient:
             >>> asyncio.run(main())
             one . two .
         """
-        call = self._stub().GenerateMany(timeout=timeout, metadata=self._metadata)
+        call = self._stub().GenerateMany(timeout=limit_s("timeout", timeout), metadata=self._metadata)
         return AsyncResults(requests, call, max_running, self.models)
 
     async def tokenize(
@@ -208,7 +208,7 @@ class AsyncClient:
         if request.linger is not None:
             request = resumable(request)
         message = encode.generate_request(request)
-        timeout_s = self._generate_timeout if isinstance(timeout, Default) else timeout
+        timeout_s = chosen_limit_s(timeout, self._generate_timeout_s)
         stub = self._stub()
 
         def start(remaining_s: float | None, after_tokens: int) -> Any:
@@ -224,7 +224,7 @@ class AsyncClient:
 
     async def _call(self, method: Callable[..., Any], message: Any, timeout: Timeout) -> Any:
         """Makes a call that changes nothing, and may therefore be repeated."""
-        deadline = Deadline(self._timeout if isinstance(timeout, Default) else timeout)
+        deadline = Deadline(chosen_limit_s(timeout, self._timeout_s))
         for attempt in range(self._policy.retries + 1):
             try:
                 return await method(message, timeout=deadline.remaining_s(), metadata=self._metadata)

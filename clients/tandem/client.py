@@ -15,7 +15,7 @@ from tandem.model import Model, Tokens
 from tandem.request import ChatOptions, MessageLike, Options, Request, TemplateOptions
 from tandem.result import Completion
 from tandem.resumption import resumable
-from tandem.retry import Deadline, Default, RetryPolicy, Timeout
+from tandem.retry import Deadline, Default, RetryPolicy, Timeout, chosen_limit_s, limit_s
 from tandem.stream import Stream
 from tandem.v1 import inference_pb2
 from tandem.v1.inference_pb2_grpc import InferenceStub
@@ -75,11 +75,11 @@ class Client:
             options: gRPC channel arguments, in place of the client's own.
 
         Raises:
-            ValueError: The target or the token is malformed, retries is negative, or a file cannot be
-                read.
+            ValueError: The target or the token is malformed, a timeout is NaN, retries is negative, or a
+                file cannot be read.
         """
-        self._timeout = timeout
-        self._generate_timeout = generate_timeout
+        self._timeout_s = limit_s("timeout", timeout)
+        self._generate_timeout_s = limit_s("generate_timeout", generate_timeout)
         self._policy = RetryPolicy(retries)
         self._metadata = token_metadata(token)
         tls = tls_credentials(tls_ca, tls_cert, tls_key)
@@ -205,7 +205,8 @@ class Client:
         """
 
         def start(commands: Iterator[inference_pb2.GenerateManyRequest]) -> Any:
-            return self._stub.GenerateMany(commands, timeout=timeout, metadata=self._metadata)
+            timeout_s = limit_s("timeout", timeout)
+            return self._stub.GenerateMany(commands, timeout=timeout_s, metadata=self._metadata)
 
         return Results(requests, start, max_running)
 
@@ -286,7 +287,7 @@ class Client:
         if request.linger is not None:
             request = resumable(request)
         message = encode.generate_request(request)
-        timeout_s = self._generate_timeout if isinstance(timeout, Default) else timeout
+        timeout_s = chosen_limit_s(timeout, self._generate_timeout_s)
 
         def start(remaining_s: float | None, after_tokens: int) -> Any:
             if after_tokens:
@@ -298,7 +299,7 @@ class Client:
 
     def _call(self, method: Callable[..., Any], message: Any, timeout: Timeout) -> Any:
         """Makes a call that changes nothing, and may therefore be repeated."""
-        deadline = Deadline(self._timeout if isinstance(timeout, Default) else timeout)
+        deadline = Deadline(chosen_limit_s(timeout, self._timeout_s))
         for attempt in range(self._policy.retries + 1):
             try:
                 return method(message, timeout=deadline.remaining_s(), metadata=self._metadata)

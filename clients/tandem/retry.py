@@ -1,6 +1,7 @@
 """Deadlines, and when a failed call may be made again."""
 
 import enum
+import math
 import random
 import time
 from dataclasses import dataclass
@@ -15,7 +16,35 @@ class Default(enum.Enum):
 
 
 Timeout = float | None | Default
-"""Seconds that a call may take, retries included; None for no limit."""
+"""Seconds that a call may take, retries included; None or infinity for no limit."""
+
+# 31 years. A point in time beyond the end of gRPC's clock is one that has passed.
+_LONGEST_S = 1e9
+
+# What gRPC is given where no time is left: 0 it rounds up, and a quick answer is still in time.
+_PASSED_S = -1.0
+
+
+def limit_s(name: str, timeout_s: float | None) -> float | None:
+    """A timeout as gRPC can count it: None for no limit, below 0 where no time is left.
+
+    Args:
+        name: Of the argument, for the error.
+        timeout_s: What the caller gave, in seconds.
+
+    Raises:
+        ValueError: It is not a number.
+    """
+    if timeout_s is None or timeout_s == math.inf:
+        return None
+    if timeout_s != timeout_s:
+        raise ValueError(f"{name}={timeout_s}: must be a number of seconds, or None for no limit")
+    return min(timeout_s, _LONGEST_S) if timeout_s > 0 else _PASSED_S
+
+
+def chosen_limit_s(timeout: Timeout, default_s: float | None) -> float | None:
+    """The limit of one call, where the client's is `default_s`; see `limit_s`."""
+    return default_s if isinstance(timeout, Default) else limit_s("timeout", timeout)
 
 
 class Deadline:
@@ -26,8 +55,11 @@ class Deadline:
         self._end_s = None if timeout_s is None else time.monotonic() + timeout_s
 
     def remaining_s(self) -> float | None:
-        """Seconds left, at least 0; None if there is no limit."""
-        return None if self._end_s is None else max(0.0, self._end_s - time.monotonic())
+        """Seconds left, below 0 once it has passed; None if there is no limit."""
+        if self._end_s is None:
+            return None
+        left_s = self._end_s - time.monotonic()
+        return left_s if left_s > 0 else _PASSED_S
 
 
 @dataclass(frozen=True, slots=True)

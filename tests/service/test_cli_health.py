@@ -52,6 +52,12 @@ def test_a_name_that_no_service_can_have_is_wrong_usage(engine: Service) -> None
     assert (status, said.endswith("has 128 bytes, at most 127\n")) == (2, True)
 
 
+def test_a_timeout_is_a_number_and_may_be_endless(engine: Service) -> None:
+    assert health(engine.address, "--timeout=inf")[0] == 0
+    said = "tandem: timeout=nan: must be a number of seconds, or None for no limit\n"
+    assert health(engine.address, "--timeout=nan") == (2, "", said)
+
+
 def test_health_speaks_tls(tmp_path: Path) -> None:
     files, address = Certificates(tmp_path), free_address()
     flags = [f"--listen={address}", f"--tls-cert={files.cert}", f"--tls-key={files.key}"]

@@ -1,6 +1,8 @@
 """Cancelling and timing out, seen by a scripted service."""
 
 import asyncio
+import functools
+import math
 import socket
 from collections.abc import Callable, Iterator
 from concurrent import futures
@@ -9,7 +11,7 @@ from typing import Any
 import pytest
 
 import tandem
-from support.both_clients import both_ways
+from support.both_clients import both_ways, outcome_of
 from support.scripted_inference import ScriptedInference, Served, running
 from tandem_service import errors
 
@@ -40,22 +42,76 @@ def test_the_timeout_ends_a_call_and_its_work(served: Served) -> None:
         ("generate", {}, 600.0),
         ("generate", {"timeout": 20.0}, 20.0),
         ("generate", {"timeout": None}, None),
+        ("generate", {"timeout": math.inf}, None),
+        ("generate", {"timeout": 1e12}, None),
         ("tokenize", {}, 60.0),
         ("tokenize", {"timeout": 20.0}, 20.0),
         ("tokenize", {"timeout": None}, None),
+        ("tokenize", {"timeout": math.inf}, None),
+        ("tokenize", {"timeout": 1e12}, None),
     ],
 )
 def test_the_timeout_is_the_deadline(
     served: Served, call: str, options: dict[str, float | None], limit_s: float | None
 ) -> None:
     servicer, target = served
-    both_ways(call, target, "one", **options)
+    outcomes = both_ways(call, target, "one", **options)
+    assert not any(isinstance(each, tandem.TandemError) for each in outcomes)
     if limit_s is None:
         assert servicer.time_left_s is None
     else:
         assert servicer.time_left_s is not None
         # gRPC rounds a deadline up to the next of its units.
         assert limit_s / 2 < servicer.time_left_s < limit_s * 1.1
+
+
+@pytest.mark.parametrize("timeout", [math.inf, 1e12])
+def test_many_have_the_time_that_they_were_given(served: Served, timeout: float) -> None:
+    servicer, target = served
+    for outcome in both_many(target, timeout):
+        assert [result.unwrap().text for result in outcome] == ["one ."]
+        assert servicer.time_left_s is None
+
+
+@pytest.mark.parametrize("timeout", [0, -1.5, -math.inf])
+def test_no_time_left_is_a_deadline_exceeded(served: Served, timeout: float) -> None:
+    _, target = served
+    outcomes = [
+        *both_ways("generate", target, "one", timeout=timeout),
+        *both_ways("tokenize", target, "one", timeout=timeout),
+        *both_many(target, timeout),
+    ]
+    assert [type(each) for each in outcomes] == [tandem.DeadlineExceededError] * 6
+
+
+def test_a_timeout_that_is_no_number_is_named(served: Served) -> None:
+    for call in ("generate", "tokenize"):
+        with tandem.Client(served[1]) as each, pytest.raises(ValueError, match="timeout=nan"):
+            getattr(each, call)("one", timeout=math.nan)
+        with pytest.raises(ValueError, match="timeout=nan"):
+            asyncio.run(getattr(tandem.AsyncClient(served[1]), call)("one", timeout=math.nan))
+    with pytest.raises(ValueError, match="timeout=nan"):
+        sync_many(served[1], math.nan)
+    with pytest.raises(ValueError, match="timeout=nan"):
+        async_many(served[1], math.nan)
+
+
+def both_many(target: str, timeout: float) -> list[Any]:
+    """The results of one request, or the error of the stream, from the sync and from the async client."""
+    return [outcome_of(functools.partial(each, target, timeout)) for each in (sync_many, async_many)]
+
+
+def sync_many(target: str, timeout: float) -> list[tandem.Result]:
+    with tandem.Client(target) as each:
+        return list(each.generate_many(["one"], timeout=timeout))
+
+
+def async_many(target: str, timeout: float) -> list[tandem.Result]:
+    async def run() -> list[tandem.Result]:
+        async with tandem.AsyncClient(target) as each:
+            return [result async for result in each.generate_many(["one"], timeout=timeout)]
+
+    return asyncio.run(run())
 
 
 # Each function returns what it left, so that it is not the garbage collector that cancels.

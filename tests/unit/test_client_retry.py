@@ -1,9 +1,11 @@
 """When a failed call may be made again."""
 
+import math
+
 import pytest
 
 import tandem
-from tandem.retry import Deadline, RetryPolicy
+from tandem.retry import Deadline, RetryPolicy, limit_s
 
 NEVER = Deadline(None)
 UNAVAILABLE = tandem.UnavailableError("gone")
@@ -48,8 +50,12 @@ def test_no_retry_that_the_deadline_leaves_no_time_for() -> None:
     assert policy.delay_s(UNAVAILABLE, 0, Deadline(1000.0)) is not None
 
 
-def test_a_deadline_does_not_go_below_zero() -> None:
-    assert Deadline(-5.0).remaining_s() == 0.0
+@pytest.mark.parametrize("timeout_s", [0.0, -0.5, -5.0])
+def test_a_deadline_that_has_passed_has_passed_for_grpc_too(timeout_s: float) -> None:
+    assert Deadline(timeout_s).remaining_s() == -1.0
+
+
+def test_without_a_limit_nothing_is_counted() -> None:
     assert NEVER.remaining_s() is None
 
 
@@ -58,3 +64,29 @@ def test_negative_retries_are_refused() -> None:
         tandem.Client(retries=-1)
     with pytest.raises(ValueError, match="retries=-1"):
         tandem.AsyncClient(retries=-1)
+
+
+@pytest.mark.parametrize(
+    ("given", "limit"),
+    [
+        (None, None),
+        (math.inf, None),
+        (10**400, 1e9),
+        (1e12, 1e9),
+        (1e9, 1e9),
+        (20.5, 20.5),
+        (0, -1.0),
+        (-1.5, -1.0),
+        (-math.inf, -1.0),
+    ],
+    ids=lambda value: str(value)[:9],
+)
+def test_limits_are_what_grpc_can_count(given: float | None, limit: float | None) -> None:
+    assert limit_s("timeout", given) == limit
+
+
+def test_a_timeout_that_is_no_number_is_named() -> None:
+    for kind in (tandem.Client, tandem.AsyncClient):
+        for name in ("timeout", "generate_timeout"):
+            with pytest.raises(ValueError, match=rf"^{name}=nan: must be a number of seconds"):
+                kind(**{name: math.nan})

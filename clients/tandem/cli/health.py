@@ -11,6 +11,7 @@ import grpc
 
 from tandem.channel import ChannelOptions, open_channel
 from tandem.cli.flags import Commands, add_connection_flags, credentials
+from tandem.retry import limit_s
 
 _METHOD = "/grpc.health.v1.Health/Check"
 _SERVING = b"\x08\x01"  # HealthCheckResponse with field 1, status, set to 1, SERVING.
@@ -84,14 +85,14 @@ def check(
         options: Of the channel.
 
     Raises:
-        ValueError: `service` is no service's name, since it is too long.
+        ValueError: `service` is no service's name, since it is too long, or `timeout_s` is not a number.
     """
     request = _request(service)
     # A new channel each time: an old one would wait out its backoff before it connects again.
     with contextlib.closing(open_channel(target, credentials, options)) as channel:
         try:
             ask = channel.unary_unary(_METHOD, request_serializer=bytes, response_deserializer=bytes)
-            answer = ask(request, timeout=timeout_s)
+            answer = ask(request, timeout=limit_s("timeout", timeout_s))
         except grpc.RpcError as error:
             return _STATES.get(error.code(), State.NOT_SERVING)
     return State.SERVING if answer == _SERVING else State.NOT_SERVING
