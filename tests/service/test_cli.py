@@ -117,6 +117,10 @@ def test_a_full_disk_is_one_line(served: Served, arguments: list[str]) -> None:
     assert (status, said) == (1, "tandem: [Errno 28] No space left on device\n")
 
 
+def test_an_empty_token_in_the_environment_is_none(served: Served) -> None:
+    assert tandem("models", "--target", served[1], TANDEM_TOKEN="").returncode == 0
+
+
 def test_models_is_a_table(served: Served) -> None:
     finished = tandem("models", "--target", served[1])
     assert finished.returncode == 0

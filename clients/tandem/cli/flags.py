@@ -110,7 +110,8 @@ def credentials(arguments: argparse.Namespace) -> grpc.ChannelCredentials | None
 def _token(arguments: argparse.Namespace) -> str | None:
     path = arguments.token_file
     if path is None:
-        token: str | None = arguments.token
+        # An empty variable is one that is not set.
+        token: str | None = arguments.token or None
         return token
     try:
         return Path(path).read_text(encoding="ascii", errors="replace").strip()
