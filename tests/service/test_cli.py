@@ -121,6 +121,13 @@ def test_an_empty_token_in_the_environment_is_none(served: Served) -> None:
     assert tandem("models", "--target", served[1], TANDEM_TOKEN="").returncode == 0
 
 
+@pytest.mark.parametrize("name", ["", "a\x7f", "a\nb", "\udc80"], ids=ascii)
+def test_a_token_file_gets_no_name_that_it_cannot_hold(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli_main(["token", name]) == 2
+    said = f"tandem: name={name!r}: must be a printable text that is not empty\n"
+    assert capsys.readouterr() == ("", said)
+
+
 def test_models_is_a_table(served: Served) -> None:
     finished = tandem("models", "--target", served[1])
     assert finished.returncode == 0

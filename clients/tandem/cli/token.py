@@ -23,6 +23,9 @@ def add_command(commands: Commands, default_target: str | None) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command."""
+    # What is printable is valid in TOML and can be written as UTF-8; half a surrogate pair is neither.
+    if not arguments.name or not arguments.name.isprintable():
+        raise ValueError(f"name={arguments.name!r}: must be a printable text that is not empty")
     # 256 random bits: a plain hash of them cannot be searched, as that of a password can.
     token = f"tandem_{secrets.token_urlsafe(32)}"
     digest = hashlib.sha256(token.encode()).hexdigest()
