@@ -122,7 +122,16 @@ def test_a_service_with_mutual_tls_and_tokens_is_measured(engine, tmp_path):
     assert figures["slow_readers"]["2 streams"]["num_slow_not_whole"] == 0
 
 
-def test_ctrl_c_shows_what_there_is_and_ends_the_services(tmp_path):
+@pytest.mark.parametrize(
+    ("send", "number"),
+    [
+        # As a terminal does it: to the whole group, the command's own process and the one that measures.
+        pytest.param(os.killpg, signal.SIGINT, id="ctrl-c"),
+        # As supervisors do it: to the command alone.
+        pytest.param(os.kill, signal.SIGTERM, id="sigterm"),
+    ],
+)
+def test_an_end_from_outside_shows_what_there_is_and_ends_the_services(tmp_path, send, number):
     flags = [
         "--fake",
         "--fake-rate=20",
@@ -142,8 +151,7 @@ def test_ctrl_c_shows_what_there_is_and_ends_the_services(tmp_path):
             break
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(3)
-    # As a terminal does it: to the whole group, the command's own process and the one that measures.
-    os.killpg(process.pid, signal.SIGINT)
+    send(process.pid, number)
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "2 streams" in out

@@ -423,5 +423,6 @@ def test_bench_starts_what_measures_with_its_flags(
             return 3
 
     monkeypatch.setattr("subprocess.Popen", Started)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
     assert cli_main(["bench", *arguments]) == 3
     assert commands == [[sys.executable, "-m", *started]]

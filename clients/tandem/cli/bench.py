@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.util
+import signal
 import subprocess
 import sys
 
@@ -76,6 +77,8 @@ def _run_module(module: str, *flags: str) -> int:
         print(f"tandem: the benchmark is not installed here: pip install '{missing}'", file=sys.stderr)
         return 1
     process = subprocess.Popen([sys.executable, "-m", module, *flags])
+    # It ends what it has started, shows what it has, and would otherwise go on without us.
+    signal.signal(signal.SIGTERM, lambda *_: process.terminate())
     while True:
         try:
             return process.wait()
