@@ -3,15 +3,12 @@
 import contextlib
 import contextvars
 import hmac
-import logging
 from collections.abc import Iterator, Sequence
 
 from tandem_service.client_quotas import Client
 from tandem_service.errors import UnauthenticatedError
 from tandem_service.token_file import TokenEntry, hash_token, read_token_file
-from tandem_service.watched_files import stamp
-
-log = logging.getLogger("tandem")
+from tandem_service.watched_files import Watched
 
 _KEY = "authorization"
 _SCHEME = "bearer "
@@ -66,10 +63,10 @@ class TokenGate:
             ValueError: It cannot be used.
         """
         self._path = path
-        self._stamp = stamp([path])
         self._entries: list[TokenEntry] = []
         self._clients: dict[str, Client] = {}
-        self._take(read_token_file(path))
+        self._file = Watched(f"tokens={path!r}", [path], self._read)
+        self._take(self._file.newest)
 
     def admit(self, metadata: Metadata) -> None:
         """Makes the caller that of the running call.
@@ -77,7 +74,9 @@ class TokenGate:
         Raises:
             UnauthenticatedError: The metadata shows no token, or one that is not in the file.
         """
-        self._read_if_changed()
+        entries = self._file.renewed()
+        if entries is not None:
+            self._take(entries)
         entry = self._entry_of(_shown_token(metadata))
         if entry is None:
             raise UnauthenticatedError("a valid token is needed, as metadata authorization: Bearer TOKEN")
@@ -89,17 +88,12 @@ class TokenGate:
         found = [entry for entry in self._entries if hmac.compare_digest(entry.sha256, shown)]
         return found[0] if found and token else None
 
-    def _read_if_changed(self) -> None:
-        now = stamp([self._path])
-        if now == self._stamp:
-            return
-        self._stamp = now
-        try:
-            self._take(read_token_file(self._path))
-        except ValueError as error:
-            log.warning("%s; the tokens that were read before stay", error)
-        else:
-            log.info("tokens=%r: read again, since it has changed", self._path)
+    def _read(self) -> list[TokenEntry]:
+        """A file that has lost all its tokens is being written, or was lost itself."""
+        entries = read_token_file(self._path)
+        if self._entries and not entries:
+            raise ValueError(f"tokens={self._path!r}: holds no token any more")
+        return entries
 
     def _take(self, entries: list[TokenEntry]) -> None:
         """A client whose quotas have not changed keeps what it has used."""

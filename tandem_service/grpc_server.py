@@ -35,12 +35,14 @@ def options(
 
     Args:
         config: What a connection may do.
-        max_message_bytes: The largest message taken and sent.
+        max_message_bytes: The largest message taken.
         shares_port: Whether other processes listen on the same port.
     """
     found = {
         "grpc.max_receive_message_length": max_message_bytes,
-        "grpc.max_send_message_length": max_message_bytes,
+        # An answer may be larger than any request: a long prompt that comes back with log-probabilities.
+        # Where one were too large, it would end a stream of many requests for all of them.
+        "grpc.max_send_message_length": -1,
         "grpc.so_reuseport": int(shares_port),
         "grpc.max_concurrent_streams": config.max_streams,
         # gRPC cancels calls at random where more than these come at once, without a word of why; the

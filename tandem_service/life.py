@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import contextvars
 import enum
 import logging
 from collections.abc import Callable, Iterator
@@ -22,6 +23,15 @@ class State(enum.IntEnum):
     """New calls are refused; running ones finish."""
     STOPPED = 3
     """Calls that still ran have been ended."""
+
+
+_current: contextvars.ContextVar["Life | None"] = contextvars.ContextVar("life", default=None)
+
+
+def has_stopped() -> bool:
+    """Whether the service has ended the running call, or the one whose task started this one."""
+    life = _current.get()
+    return life is not None and life.state is State.STOPPED
 
 
 class Life:
@@ -50,6 +60,7 @@ class Life:
             raise UnavailableError("the service is about to stop", retry_delay_s=RETRY_DELAY_S)
         task = asyncio.current_task()
         assert task is not None
+        _current.set(self)
         self._calls.add(task)
         self._has_no_call.clear()
         try:

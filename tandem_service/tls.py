@@ -1,16 +1,13 @@
 """TLS of listeners and channels: certificates from PEM files, checked before gRPC sees them."""
 
-import logging
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 import grpc
 
-from tandem_service.watched_files import read_file, stamp
-
-log = logging.getLogger("tandem")
+from tandem_service.watched_files import Watched, read_file, stamp
 
 Made = TypeVar("Made")
 
@@ -95,10 +92,11 @@ def listener_credentials(files: ListenerTls) -> grpc.ServerCredentials:
     Raises:
         ValueError: A file cannot be read, or they do not belong together.
     """
-    certificates = _Watched(files, _grpc_certificate)
+    certificates = _watched(files, _grpc_certificate)
+    # gRPC asks before each handshake, in a thread of its own, and takes None for no change.
     return grpc.dynamic_ssl_server_credentials(
-        certificates.read(),
-        certificates.read_if_changed,  # type: ignore[arg-type]  # None is missing in its type
+        certificates.newest,
+        certificates.renewed,  # type: ignore[arg-type]  # None is missing in its type
         require_client_authentication=bool(files.client_ca),
     )
 
@@ -109,42 +107,18 @@ def listener_contexts(files: ListenerTls) -> Callable[[], ssl.SSLContext]:
     Raises:
         ValueError: A file cannot be read, or they do not belong together.
     """
-    certificates = _Watched(files, _context)
-    newest = certificates.read()
+    certificates = _watched(files, _context)
 
     def context() -> ssl.SSLContext:
-        nonlocal newest
-        newest = certificates.read_if_changed() or newest
-        return newest
+        certificates.renewed()
+        return certificates.newest
 
     return context
 
 
-class _Watched(Generic[Made]):
-    """The certificate of a listener, as it was last read."""
-
-    def __init__(self, files: ListenerTls, make: Callable[[ListenerTls], Made]) -> None:
-        self._files = files
-        self._make = make
-        self._paths = [path for path in (files.cert, files.key, files.client_ca) if path]
-        self._stamp = stamp(self._paths)
-
-    def read(self) -> Made:
-        return self._make(self._files)
-
-    def read_if_changed(self) -> Made | None:
-        """gRPC calls this in a thread of its own, and takes None for no change."""
-        now = stamp(self._paths)
-        if now == self._stamp:
-            return None
-        self._stamp = now
-        try:
-            made = self.read()
-        except ValueError as error:
-            log.warning("%s; the certificate that was read before stays", error)
-            return None
-        log.info("tls_cert=%r: read again, since it has changed", self._files.cert)
-        return made
+def _watched(files: ListenerTls, make: Callable[[ListenerTls], Made]) -> Watched[Made]:
+    paths = [path for path in (files.cert, files.key, files.client_ca) if path]
+    return Watched(f"tls_cert={files.cert!r}", paths, lambda: make(files))
 
 
 def _grpc_certificate(files: ListenerTls) -> grpc.ServerCertificateConfiguration:

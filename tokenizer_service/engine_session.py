@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from tandem.engine.v1 import engine_pb2
-from tandem_service.errors import RETRY_DELAY_S, ErrorInfo, ServiceError, UnavailableError
+from tandem_service.errors import RETRY_DELAY_S, DeadlineError, ErrorInfo, ServiceError, UnavailableError
 from tandem_service.model_dir import Fingerprint
 from tandem_service.status import from_status
 from tokenizer_service.bell import Bell
@@ -57,7 +57,7 @@ class EngineSession:
         self._images: EngineImages | None = None
         self._image_tasks: set[asyncio.Task[None]] = set()
         self._bell = Bell()
-        self._give_up_timer: asyncio.TimerHandle | None = None
+        self._timers: list[asyncio.TimerHandle] = []
 
     def submit(
         self, spec: SequenceSpec, deadline_s: float | None, on_mail: Callable[[], None]
@@ -150,8 +150,8 @@ class EngineSession:
 
     def _resume(self, info: EngineInfo, images: EngineImages) -> None:
         """The connection is up: what waited for it is submitted."""
-        if self._give_up_timer is not None:
-            self._give_up_timer.cancel()
+        for timer in self._timers:
+            timer.cancel()
         is_same = self.info is None or info.is_same_model(self.info)
         self.info, self._images, self.is_connected = info, images, True
         self._commands.clear()
@@ -178,7 +178,11 @@ class EngineSession:
         self._end_images()
         self._on_connection(False)
         loop = asyncio.get_running_loop()
-        self._give_up_timer = loop.call_later(self._timeout_s, self._give_up)
+        self._timers = [loop.call_later(self._timeout_s, self._give_up)]
+        # Only an engine that is there ends by itself what is late.
+        for number, submission in self._submissions.items():
+            if submission.first_token_deadline_s is not None:
+                self._timers.append(loop.call_at(submission.first_token_deadline_s, self._end_late, number))
 
     def _end_images(self) -> None:
         if self._images is not None:
@@ -189,6 +193,12 @@ class EngineSession:
     def _give_up(self) -> None:
         for sequence in list(self._sequences.values()):
             self._fail(sequence, _lost(f"the engine was away for {self._timeout_s:g} s"))
+
+    def _end_late(self, number: int) -> None:
+        sequence = self._sequences.get(number)
+        if sequence is not None:
+            message = "the first_token_timeout passed while the engine was away"
+            self._fail(sequence, DeadlineError(message))
 
 
 def _lost(reason: str) -> UnavailableError:

@@ -112,7 +112,20 @@ class ImageLoader:
             return hashlib.sha256(data[:_INLINE_BYTES]).digest() + len(data).to_bytes(8)
         if len(data) <= _INLINE_BYTES:
             return hashlib.sha256(data).digest()
-        return await asyncio.get_running_loop().run_in_executor(self._threads, _sha256, data)
+        return await self._hash_in_a_thread(data)
+
+    async def _hash_in_a_thread(self, data: bytes) -> bytes:
+        """Counts the file until a thread is done with it, also where nobody waits for that any more."""
+        self._budget.take(len(data))
+        hashing = asyncio.get_running_loop().run_in_executor(self._threads, _sha256, data)
+        try:
+            return await asyncio.shield(hashing)
+        finally:
+            if hashing.done():
+                # At once, so that what comes next can take them before anybody else.
+                self._budget.give_back(len(data))
+            else:
+                hashing.add_done_callback(lambda done: self._budget.give_back(len(data)))
 
     def _process(self, data: bytes) -> Pixels:
         return self._processor.process(open_rgb(data, self._bounds), self._run_all)

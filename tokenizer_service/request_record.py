@@ -6,7 +6,8 @@ import time
 from types import TracebackType
 from typing import Self
 
-from tandem_service.errors import ServiceError
+from tandem_service.errors import ServiceError, UnavailableError
+from tandem_service.life import has_stopped
 from tandem_service.logs import fields
 from tandem_service.status import STATUS_CODES, code_of_cancelled
 from tandem_service.tracing import Span
@@ -128,6 +129,8 @@ class RequestRecord:
             return STATUS_CODES[type(error)].name
         if not isinstance(error, asyncio.CancelledError):
             return "INTERNAL"
+        if has_stopped():
+            return STATUS_CODES[UnavailableError].name
         now_s = asyncio.get_running_loop().time()
         return code_of_cancelled(None if self._deadline_s is None else self._deadline_s - now_s).name
 

@@ -30,14 +30,19 @@ class Submission:
         """How many token ids its message has."""
         return len(self._spec.token_ids) + len(self.sequence.output)
 
+    @property
+    def first_token_deadline_s(self) -> float | None:
+        """When the first token must be there, on the loop's clock; None once it is, or where it is free."""
+        return None if self.sequence.has_started else self._first_token_deadline_s
+
     def to_submit(self, now_s: float) -> engine_pb2.Submit:
         """The message. What came with the first token is not asked for again once it is there."""
         submit = engine_pb2.Submit(sequence=self.sequence.number, spec=self._spec)
         if self.sequence.has_started:
             submit.spec.output_token_ids.extend(self.sequence.output)
             submit.spec.ClearField("prompt_logprobs")
-        elif self._first_token_deadline_s is not None:
-            submit.spec.first_token_timeout_ms = to_timeout_ms(self._first_token_deadline_s - now_s)
+        elif self.first_token_deadline_s is not None:
+            submit.spec.first_token_timeout_ms = to_timeout_ms(self.first_token_deadline_s - now_s)
         # What may overrun its deadline is refused for it, and that once only.
         is_bound = not (self._spec.may_overrun and self.num_losses)
         if self._deadline_s is not None and is_bound:

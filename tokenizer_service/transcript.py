@@ -7,6 +7,11 @@ from tokenizer_service.events import Candidate, Delta, Event, Finished, Started,
 from tokenizer_service.request import Output
 from tokenizer_service.token_table import TokenTable
 
+# With 20 candidates for each token a delta has 400 kB then, and 3 MB were they all of 128 bytes, the longest
+# in common vocabularies: less than the 4 MiB that a gRPC client takes where it asks for no more. Only
+# replays, and readers that are seconds behind, come to more than one such delta.
+MAX_TOKENS_OF_A_DELTA = 1024
+
 
 class Place:
     """How far one reader is in one answer.
@@ -61,28 +66,34 @@ class Transcript:
             place.has_started = True
             events.append(self.started)
         if self.num_tokens > place.num_tokens:
-            events.append(self._delta(place.num_tokens))
+            events += self._deltas(place.num_tokens)
             place.num_tokens = self.num_tokens
         if self.finished is not None and not place.has_finished:
             place.has_finished = True
             events.append(self.finished)
         return events
 
-    def _delta(self, num_before: int) -> Delta:
+    def _deltas(self, num_before: int) -> list[Delta]:
         """Everything behind the first tokens."""
-        first = len(self._texts) - (self.num_tokens - num_before)
-        tokens = self._tokens[first:]
-        delta = Delta(
-            index=self._index,
-            text="".join(self._texts[first:]),
-            token_ids=tuple(tokens) if self._has_ids else (),
-            logprobs=token_logprobs(self._table, tokens, self._rows[first:]) if self._rows else (),
-            num_tokens=len(tokens),
-        )
+        end = len(self._texts)
+        first = end - (self.num_tokens - num_before)
+        size = MAX_TOKENS_OF_A_DELTA
+        deltas = [self._delta(start, start + size) for start in range(first, end, size)]
         if not self._is_kept:
             self.started = None
             self._texts, self._tokens, self._rows = [], [], []
-        return delta
+        return deltas
+
+    def _delta(self, start: int, end: int) -> Delta:
+        """The tokens at these places in the lists, as far as there are any."""
+        tokens = self._tokens[start:end]
+        return Delta(
+            index=self._index,
+            text="".join(self._texts[start:end]),
+            token_ids=tuple(tokens) if self._has_ids else (),
+            logprobs=token_logprobs(self._table, tokens, self._rows[start:end]) if self._rows else (),
+            num_tokens=len(tokens),
+        )
 
 
 def token_logprobs(

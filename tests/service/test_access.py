@@ -237,7 +237,7 @@ def test_neither_tokens_nor_prompts_are_in_any_output(model_dir, tmp_path):
             process.terminate()
             process.wait(60)
         text = log.read_text() + engine.log.read_text()
-    assert "sha256 must be 64 hexadecimal digits; the tokens that were read before stay" in text
+    assert "sha256 must be 64 hexadecimal digits; what was read before stays" in text
     assert TOKEN not in text
     assert "private" not in text
 

@@ -7,6 +7,7 @@ import pytest
 from support.scripted_engine import LENGTH
 from support.small_tokenizers import byte_level, write_model_dir
 from support.tokenizer_fixture import encode, generate_request, serving
+from tandem.engine.v1 import engine_pb2
 from tandem.v1 import inference_pb2
 from tandem_service.errors import (
     DuplicateRequestError,
@@ -210,3 +211,33 @@ def test_text_that_is_not_utf8_ends_the_stream_with_the_field(model_dir):
     code, details = asyncio.run(main())
     assert code.name == "INVALID_ARGUMENT"
     assert "generate.prompt" in details
+
+
+def test_an_answer_larger_than_any_request_comes_whole_and_leaves_the_others_alone(model_dir):
+    num_tokens, num_candidates = 200, 20
+
+    async def script(link, submit):
+        columns = {}
+        if submit.spec.HasField("logprobs"):
+            columns["logprobs"] = [
+                engine_pb2.LogprobColumn(
+                    sequence=submit.sequence,
+                    logprobs=[-1.0] * num_tokens,
+                    num_candidates=num_candidates,
+                    candidate_tokens=[10] * num_tokens * num_candidates,
+                    candidate_logprobs=[-1.0] * num_tokens * num_candidates,
+                )
+            ]
+        await link.step(submit.sequence, [10] * num_tokens, starts=True, finish=LENGTH, **columns)
+
+    async def main():
+        async with serving(model_dir, script, max_request_bytes=16_384) as found:
+            call = found.stub.GenerateMany()
+            await send(call, start("large", output={"logprobs": num_candidates}), start("small"))
+            return await rest_of(call)
+
+    events = asyncio.run(main())
+    (large,) = [e for e in events if e.request_id == "large" and e.HasField("delta")]
+    assert len(large.delta.logprobs) == num_tokens
+    assert large.ByteSize() > 16_384
+    assert sorted(e.request_id for e in events if e.HasField("finished")) == ["large", "small"]

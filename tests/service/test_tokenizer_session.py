@@ -192,6 +192,35 @@ def test_what_waits_for_a_lost_engine_gives_up_in_time(model_dir):
     assert "0.1 s" in error.message
 
 
+def test_a_first_token_timeout_passes_also_while_the_engine_is_away(model_dir):
+    async def script(link, submit):
+        if submit.spec.request_id == "has-begun":
+            await link.step(submit.sequence, encode("dog"), starts=True)
+
+    async def main():
+        async with serving(model_dir, script, with_engine=False, engine_timeout_s=30.0) as found:
+            async with running_engine(found.engine, found.engine_address):
+                await found.until_health(1)
+                begun, waiting = (
+                    found.stub.Generate(
+                        generate_request(request_id=name, first_token_timeout={"nanos": 300_000_000})
+                    )
+                    for name in ("has-begun", "waits")
+                )
+                await anext(aiter(begun))
+                link = found.engine.links[0]
+                await link.until(lambda: sum(len(each.submits) for each in link.commands) == 2)
+            outcome = await failure_of_call(waiting)
+            found.engine.script = dog
+            async with running_engine(found.engine, found.engine_address):
+                return outcome, await events_of(begun)
+
+    (code, error), rest = asyncio.run(main())
+    assert code == grpc.StatusCode.DEADLINE_EXCEEDED
+    assert "first_token_timeout" in error.message
+    assert rest[-1].HasField("finished")
+
+
 def test_a_rejection_reaches_the_client_with_its_details(model_dir):
     async def script(link, submit):
         status = to_status(OverloadedError("the queue is full", retry_delay_s=2.5))

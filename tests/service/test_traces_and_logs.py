@@ -116,6 +116,25 @@ def test_a_line_for_each_request_in_both_logs_without_what_was_said():
     assert bad["request_id"] == "x" * 256
 
 
+def test_what_the_end_of_the_service_cut_is_logged_as_the_client_saw_it():
+    flags = ("--log-requests", "--log-format=json", "--grace-s=0.3")
+    stop = {"max_tokens": 500, "ignore_eos": True}
+    with _services(*flags, engine_flags=("--fake-rate=50",)) as (stub, tokenizer, _):
+        many = pb.GenerateManyRequest(generate=_request(request_id="many", stop=stop))
+        calls = [stub.Generate(_request(request_id="one", stop=stop)), stub.GenerateMany(iter([many]))]
+        for call in calls:
+            next(call)
+        assert tokenizer.terminate() == 0
+        for call in calls:
+            with pytest.raises(grpc.RpcError) as end:
+                list(call)
+            assert end.value.code() is grpc.StatusCode.UNAVAILABLE
+        told = _told(tokenizer.log.read_text(), "ended")
+    assert {each["request_id"]: each["outcome"] for each in told} == dict.fromkeys(
+        ("one", "many"), "UNAVAILABLE"
+    )
+
+
 def test_by_default_requests_leave_no_line_and_a_forged_one_does_not_appear():
     with _services() as (stub, tokenizer, engine):
         list(stub.Generate(_request(request_id=FORGED)))

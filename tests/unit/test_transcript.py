@@ -2,6 +2,7 @@
 
 import functools
 
+import pytest
 from hypothesis import given, settings, strategies as st
 
 from tandem_demo import MODEL_DIR
@@ -12,7 +13,7 @@ from tokenizer_service.events import Delta, Finished, FinishReason, Started
 from tokenizer_service.request import Output, Stop
 from tokenizer_service.stop import StopAutomaton, StopMatcher
 from tokenizer_service.tokenizer import load_tokenizer
-from tokenizer_service.transcript import Place
+from tokenizer_service.transcript import MAX_TOKENS_OF_A_DELTA, Place, Transcript
 
 STOPS = ("fox and", "🙂🙂", "東", "naïve ")
 WORDS = st.sampled_from(["the fox", " and", "🙂", "👩‍👩‍👧", "naïve", " ", "東京", "e\u0301", "\n", "dog"])
@@ -86,3 +87,29 @@ def test_a_replay_from_any_token_is_the_rest(words, strays, cuts, stops):
         assert whole.text.endswith(rest.text)
     for count, text_before in seen:
         assert text_before + replayed(answer.transcript, count).text == whole.text
+
+
+@pytest.mark.parametrize("is_kept", [False, True], ids=["read-once", "kept"])
+@pytest.mark.parametrize(
+    ("count", "sizes"),
+    [
+        (MAX_TOKENS_OF_A_DELTA, [MAX_TOKENS_OF_A_DELTA]),
+        (MAX_TOKENS_OF_A_DELTA + 1, [MAX_TOKENS_OF_A_DELTA, 1]),
+        (5 * MAX_TOKENS_OF_A_DELTA // 2, [MAX_TOKENS_OF_A_DELTA] * 2 + [MAX_TOKENS_OF_A_DELTA // 2]),
+    ],
+    ids=["at-the-bound", "one-above", "twice-and-a-half"],
+)
+def test_what_is_more_than_a_delta_holds_comes_in_further_ones(count, sizes, is_kept):
+    output = Output(token_ids=True, logprobs=0)
+    transcript, place = Transcript(0, tokenizer().table, output, is_kept=is_kept), Place(0)
+    tokens, texts = [i % 2000 for i in range(count)], [f"{i} " for i in range(count)]
+    transcript.add(texts, tokens, [LogprobRow(-float(i), ()) for i in range(count)])
+    deltas = transcript.read(place)
+    assert [delta.num_tokens for delta in deltas] == sizes
+    assert "".join(delta.text for delta in deltas) == "".join(texts)
+    assert [token for delta in deltas for token in delta.token_ids] == tokens
+    assert [entry.logprob for delta in deltas for entry in delta.logprobs] == [
+        -float(i) for i in range(count)
+    ]
+    transcript.add(["end"], [7], [LogprobRow(-1.0, ())])
+    assert [delta.text for delta in transcript.read(place)] == ["end"]
