@@ -122,6 +122,45 @@ def test_memory_is_bounded_and_comes_back():
     assert len(asyncio.run(main())) == 1
 
 
+def test_files_that_wait_for_their_hash_count_also_when_nobody_waits_for_them():
+    may_go_on = threading.Event()
+
+    class Blocked(CountingProcessor):
+        def process(self, image, run_all=map):
+            may_go_on.wait()
+            return super().process(image, run_all)
+
+    async def refused(one):
+        async with asyncio.timeout(30):
+            with pytest.raises(OverloadedError, match="bound="):
+                await one.load([Image("images[0]", data=file(3, 600))])
+
+    async def main():
+        small, large = file(1, 20), file(2, 600)
+        bounds = ImageBounds(max_bytes=10**6, max_pixels=10**6, max_side=10**4)
+        budget = ByteBudget(len(small) + len(large) + 2 * PIXEL_BYTES, "bound")
+        one = ImageLoader(Blocked(shortest_edge=8, crop=(8, 8)), bounds, 1, 0, budget)
+        # The only thread is busy, so that the large file waits for its hash.
+        busy = asyncio.create_task(one.load([Image("images[0]", data=small)]))
+        waiting = asyncio.create_task(one.load([Image("images[0]", data=large)]))
+        await asyncio.sleep(0)  # both come before what follows
+        await refused(one)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        await refused(one)
+        may_go_on.set()
+        await busy
+        # Behind the file that nobody waits for.
+        await asyncio.wrap_future(one._threads.submit(lambda: None))
+        return await one.load([Image("images[0]", data=large)])
+
+    try:
+        assert len(asyncio.run(main())) == 1
+    finally:
+        may_go_on.set()
+
+
 def test_the_cache_keeps_what_was_used_last():
     cache = ImageCache(30)
     pixels = [Pixels(bytes([i]) * 32, 1, 1, bytes(10)) for i in range(4)]
