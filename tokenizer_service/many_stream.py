@@ -128,8 +128,8 @@ class ManyStream:
         with self._record(request_id) as record:
 
             async def write(event: Event) -> None:
-                await self._write(request_id, event)
                 record.add(event)
+                await self._write(request_id, event)
 
             reader.trace(record.traceparent)
             with self._all_slots.taken():

@@ -51,7 +51,7 @@ class RequestRecord:
         self._queue_ms: float | None = None
 
     def add(self, event: Event) -> None:
-        """An event was sent to the client."""
+        """An event is sent to the client."""
         if isinstance(event, Delta):
             self._add_delta(event)
         elif isinstance(event, Started):

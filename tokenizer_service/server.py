@@ -71,8 +71,9 @@ class InferenceServicer(inference_pb2_grpc.InferenceServicer):
         with self._observer.request("Generate", origin, deadline_s) as record:
 
             async def write(event: Event) -> None:
-                await context.write(to_response(origin.request_id, event))
+                # Before: a client may see it, and cancel the call, while the write is still awaited.
                 record.add(event)
+                await context.write(to_response(origin.request_id, event))
 
             reader = Reader(self._registry, self._request(request, origin), deadline_s)
             reader.trace(record.traceparent)
