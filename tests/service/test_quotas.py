@@ -69,13 +69,20 @@ def test_tokens_of_prompt_and_answer_count(model_dir, tmp_path):
     assert error.retry_delay_s == pytest.approx(60 * used / (used + 1), rel=0.2)
 
 
-def test_a_request_that_ends_makes_room_for_the_next(model_dir, tmp_path):
-    may_finish = asyncio.Event()
+def pausing(may_finish):
+    """An engine's script that gives half of an answer, and the rest when it may."""
 
     async def script(link, submit):
         await link.step(submit.sequence, encode("dog"), starts=True)
         await may_finish.wait()
         await link.step(submit.sequence, encode("dog"), finish=LENGTH)
+
+    return script
+
+
+def test_a_request_that_ends_makes_room_for_the_next(model_dir, tmp_path):
+    may_finish = asyncio.Event()
+    script = pausing(may_finish)
 
     async def main():
         tokens = write_tokens(tmp_path / "tokens.toml", concurrent_requests=1)
@@ -114,11 +121,7 @@ async def started(call):
 
 def test_a_request_without_a_reader_keeps_its_place_until_its_answer_is_whole(model_dir, tmp_path):
     may_finish = asyncio.Event()
-
-    async def script(link, submit):
-        await link.step(submit.sequence, encode("dog"), starts=True)
-        await may_finish.wait()
-        await link.step(submit.sequence, encode("dog"), finish=LENGTH)
+    script = pausing(may_finish)
 
     async def main():
         tokens = write_tokens(tmp_path / "tokens.toml", concurrent_requests=1)
