@@ -58,6 +58,7 @@ class CoreProcess(asyncio.Protocol):
         self._on_report = on_report
         self._on_lost: Callable[[], None] | None = on_lost
         self._has_ended = asyncio.Event()
+        self._burial = asyncio.Lock()
         self._reader = FrameReader()
         self._num_reads = 0
         self._commands: list[Command] = []
@@ -86,8 +87,10 @@ class CoreProcess(asyncio.Protocol):
         """Ends the process, by force after `timeout_s` seconds. That is no loss."""
         self._on_lost = None
         self.send(Shutdown())
-        await asyncio.to_thread(self._process.join, timeout_s)
-        if self._process.is_alive():
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self.wait()
+        except TimeoutError:
             log.warning("the core does not end; killing it")
             await self.kill()
 
@@ -95,7 +98,7 @@ class CoreProcess(asyncio.Protocol):
         """Ends the process, whatever it does. That is no loss."""
         self._on_lost = None
         self._process.kill()
-        await asyncio.to_thread(self._process.join)
+        await self._bury()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
@@ -137,12 +140,17 @@ class CoreProcess(asyncio.Protocol):
             on_lost()
 
     async def _bury(self) -> None:
-        await asyncio.to_thread(self._process.join, _BURIAL_S)
-        if self._process.is_alive():
-            log.warning("the core has left its pipe but does not end; killing it")
-            await self.kill()
-        log.info("the core has ended with exit code %s", self._process.exitcode)
-        self._has_ended.set()
+        # Of two threads that join a process that ends, one may find that it still lives.
+        async with self._burial:
+            if self._has_ended.is_set():
+                return
+            await asyncio.to_thread(self._process.join, _BURIAL_S)
+            if self._process.is_alive():
+                log.warning("the core has left its pipe but does not end; killing it")
+                self._process.kill()
+                await asyncio.to_thread(self._process.join)
+            log.info("the core has ended with exit code %s", self._process.exitcode)
+            self._has_ended.set()
 
     def _run(self, work: Coroutine[None, None, None]) -> None:
         """Runs `work` beside everything else, and keeps hold of it."""

@@ -91,9 +91,9 @@ class MemoryUse:
         if self._device.type != "cuda":
             raise AssertionError("a CPU's memory is not measured")
         free_bytes, total_bytes = torch.cuda.mem_get_info(self._device)
-        # Others on the device may have given memory back since the start.
+        # Others on the device may have given memory back since the start, or this process what it had then.
         taken_bytes = total_bytes - free_bytes - self._start_bytes
-        own_bytes = max(taken_bytes, self._reserved_bytes() - self._start_reserved_bytes)
+        own_bytes = max(0, taken_bytes, self._reserved_bytes() - self._start_reserved_bytes)
         return min(int(self._utilization * total_bytes) - own_bytes, free_bytes)
 
     def _describe(self, left_bytes: int) -> str:

@@ -15,3 +15,9 @@ def amid_a_record(config, connection):
     """Stops in the middle of its second report."""
     connection.sendall(framed("report") + framed("a report")[:-1])
     time.sleep(1000)
+
+
+def obedient(config, connection):
+    """Ends at the first command."""
+    connection.sendall(framed("report"))
+    connection.recv(1)

@@ -37,3 +37,30 @@ def test_a_silent_core_is_killed(monkeypatch, main):
     asyncio.run(run())
     alarm.cancel()
     assert told == ["report", "lost"]
+
+
+def test_one_thread_at_a_time_waits_for_a_core_that_is_stopped(monkeypatch, caplog):
+    monkeypatch.setattr(core_process.core_main, "main", silent_cores.obedient)
+    joining, together = [], []
+
+    async def run():
+        begun = asyncio.Event()
+        started = core_process.start_core(EngineConfig())
+        join = started.process.join
+
+        def slow_join(timeout=None):
+            joining.append("join")
+            together.append(len(joining))
+            threading.Event().wait(0.3)
+            join(timeout)
+            joining.pop()
+
+        monkeypatch.setattr(started.process, "join", slow_join)
+        core = core_process.CoreProcess(started, lambda _report: begun.set(), lambda: None)
+        await core.open()
+        await asyncio.wait_for(begun.wait(), 60)
+        await core.stop(30)
+
+    asyncio.run(run())
+    assert together == [1]
+    assert "does not end" not in caplog.text

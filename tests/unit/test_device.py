@@ -119,6 +119,15 @@ def test_what_others_give_back_does_not_raise_the_share(gpu, monkeypatch):
     assert use.kv_cache_bytes() == 24 * GIB - GIB // 2
 
 
+def test_what_the_process_had_before_and_gives_back_does_not_raise_the_share(gpu, monkeypatch):
+    gpu.free_bytes = 20 * GIB
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _device: 60 * GIB)
+    use = MemoryUse(GPU, 0.5)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _device: 0)
+    gpu.free_bytes = 80 * GIB
+    assert use.kv_cache_bytes() == 40 * GIB - GIB // 2
+
+
 def test_no_room_for_a_kv_cache_is_refused_with_every_part(gpu):
     use = MemoryUse(GPU, 0.25)
     for part, size in (("weights", 16), ("workspace", 4)):
