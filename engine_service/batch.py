@@ -30,6 +30,7 @@ class Batch(Protocol):
     def attend(
         self,
         q: torch.Tensor,  # [num_tokens, num_heads, head_dim]
+        kv: torch.Tensor | None,  # [num_tokens, 2 * num_kv_heads, head_dim], the same as in the cache
         k_cache: torch.Tensor,  # [num_blocks, block_size, num_kv_heads, head_dim]
         v_cache: torch.Tensor,  # [num_blocks, block_size, num_kv_heads, head_dim]
         scale: float,
@@ -50,6 +51,7 @@ class PrefillBatch:
         ends: [num_drawing], the token after which each drawing sequence draws.
         draw_rows: [num_drawing], its row in the state table.
         draw_positions: [num_drawing], the index of what it draws.
+        is_fresh: Whether all chunks are the first of their sequences.
     """
 
     token_ids: torch.Tensor
@@ -62,6 +64,7 @@ class PrefillBatch:
     ends: torch.Tensor
     draw_rows: torch.Tensor
     draw_positions: torch.Tensor
+    is_fresh: bool
 
     @classmethod
     def of(
@@ -92,18 +95,22 @@ class PrefillBatch:
             ends=ends,
             draw_rows=draw_rows,
             draw_positions=draw_positions,
+            is_fresh=shape.is_fresh,
         )
 
     def attend(
         self,
         q: torch.Tensor,  # [num_tokens, num_heads, head_dim]
+        kv: torch.Tensor | None,  # [num_tokens, 2 * num_kv_heads, head_dim]
         k_cache: torch.Tensor,  # [num_blocks, block_size, num_kv_heads, head_dim]
         v_cache: torch.Tensor,  # [num_blocks, block_size, num_kv_heads, head_dim]
         scale: float,
     ) -> torch.Tensor:  # [num_tokens, num_heads, head_dim]
         """Causal attention of each chunk to its sequence."""
-        cu_seqlens, lens = self.cu_seqlens_q, self.context_lens
-        return prefill_attention(q, k_cache, v_cache, self.block_tables, self.rows, cu_seqlens, lens, scale)
+        return prefill_attention(
+            q, k_cache, v_cache, self.block_tables, self.rows, self.cu_seqlens_q, self.context_lens, scale,
+            kv if self.is_fresh else None,
+        )  # fmt: skip
 
 
 @dataclass
@@ -143,6 +150,7 @@ class DecodeBatch:
     def attend(
         self,
         q: torch.Tensor,  # [num_tokens, num_heads, head_dim]
+        kv: torch.Tensor | None,  # [num_tokens, 2 * num_kv_heads, head_dim]
         k_cache: torch.Tensor,  # [num_blocks, block_size, num_kv_heads, head_dim]
         v_cache: torch.Tensor,  # [num_blocks, block_size, num_kv_heads, head_dim]
         scale: float,

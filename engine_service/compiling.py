@@ -5,6 +5,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from engine_service.allocation import largest_prefill
 from engine_service.config import EngineConfig
@@ -48,7 +49,8 @@ def _compile(launch: Callable[[], None]) -> None:
 def launch_all(config: EngineConfig, steps: ModelSteps, images: ImageEncoder | None) -> None:
     """Launches each kernel that a step can launch, from whatever is in memory; NUM_LAYERS suffice."""
     GraphedSteps(steps, config.max_num_seqs, config.max_prefill_tokens, None, is_padded=True).run_all()
-    steps.prefill(largest_prefill(config))
+    for is_fresh in (False, True):
+        steps.prefill(replace(largest_prefill(config), is_fresh=is_fresh))
     if images:
         images.run_all()
     words = steps.upload.words

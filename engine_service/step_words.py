@@ -20,19 +20,22 @@ class PrefillShape:
         num_chunks: Chunks.
         num_drawing: Chunks after which a token is drawn.
         is_whole: Whether the residual stream is wanted of all tokens, and not only of those that draw.
+        is_fresh: Whether all chunks are known to be the first of their sequences.
     """
 
     num_tokens: int
     num_chunks: int
     num_drawing: int
     is_whole: bool = False
+    is_fresh: bool = False
 
     @classmethod
     def of(cls, chunks: Items[PrefillChunk]) -> PrefillShape:
         """The shape without padding."""
         num_drawing = sum(chunk.is_last for chunk in chunks)
         is_whole = any(chunk.sequence.wants_prompt_logprobs for chunk in chunks)
-        return cls(sum(chunk.length for chunk in chunks), len(chunks), num_drawing, is_whole)
+        is_fresh = {chunk.start for chunk in chunks} == {0}
+        return cls(sum(chunk.length for chunk in chunks), len(chunks), num_drawing, is_whole, is_fresh)
 
     def segments(self) -> Iterator[tuple[int, int]]:
         """Place and size of each part, in the order in which `step_words` writes them."""

@@ -1,5 +1,7 @@
 """Measures tiles of prefill attention, of which `prefill_attention.tile_shape` has the best.
 
+Once with the context in the pool, and once with fresh prompts, read where the projection leaves them.
+
     python -m benchmarks.kernels.prefill_sweep
 
 Needs an NVIDIA GPU. Times are of the attention of one layer; FLOPs count the causal half.
@@ -23,8 +25,10 @@ PROMPTS = ((1, 3968), (8, 1024), (64, 128))
 TILES = [
     TileShape(block_m, block_n, num_warps, num_stages, registers)
     for block_m, block_n, num_warps, num_stages, registers in itertools.product(
-        (64, 128), (32, 64, 128), (4, 8), (3, 5), (None, 128)
+        (64, 128), (64, 128), (4, 8), (2, 3, 5), (None, 128)
     )
+    # Larger ones spill, smaller ones leave warps without rows for the tensor cores.
+    if block_m == 16 * num_warps
 ]
 
 
@@ -39,8 +43,10 @@ def main() -> None:
 
 def measure() -> Iterator[dict[str, object]]:
     """A row for each tile that the GPU can run, for each model and batch of prompts."""
-    for (model, heads), (count, length) in itertools.product(HEADS.items(), PROMPTS):
-        arguments = inputs(*heads, count, length)
+    cases = itertools.product(HEADS.items(), PROMPTS, (False, True))
+    for (model, heads), (count, length), is_fresh in cases:
+        *arguments, fresh_kv = inputs(*heads, count, length)
+        arguments.append(fresh_kv if is_fresh else None)
         flops = 2 * count * length**2 * heads[0] * heads[2]
         for tile in TILES:
             try:
@@ -51,21 +57,28 @@ def measure() -> Iterator[dict[str, object]]:
             ) as error:  # too much shared memory, too few registers
                 print(f"{tile}: {type(error).__name__}", flush=True)
                 continue
-            work = {"model": model, "prompts": f"{count}x{length}", "tile": str(tile)}
+            work = {"model": model, "prompts": f"{count}x{length}", "is_fresh": is_fresh, "tile": str(tile)}
             yield work | {"us": round(us, 1), "tflop_per_s": round(flops / us / 1e6)}
 
 
 def inputs(num_heads: int, num_kv_heads: int, head_dim: int, count: int, length: int) -> tuple[Any, ...]:
-    """Random prompts in a pool whose blocks are in no order: the kernel's arguments before its tile."""
-    num_blocks = count * -(-length // BLOCK_SIZE)
-    shape = (num_blocks, BLOCK_SIZE, num_kv_heads, head_dim)
-    k_cache, v_cache = (torch.randn(shape, device="cuda", dtype=torch.bfloat16) for _ in range(2))
-    q = torch.randn(count * length, num_heads, head_dim, device="cuda", dtype=torch.bfloat16)
-    tables = torch.randperm(num_blocks, device="cuda").int().view(count, -1)
+    """Random prompts, also in a pool whose blocks are in no order: the kernel's arguments before its tile."""
+    per_prompt = -(-length // BLOCK_SIZE)
+    num_blocks = count * per_prompt
+    qkv = torch.randn(
+        count * length, num_heads + 2 * num_kv_heads, head_dim, device="cuda", dtype=torch.bfloat16
+    )
+    q, kv = qkv.tensor_split((num_heads,), dim=1)
+    tables = torch.randperm(num_blocks, device="cuda").view(count, -1)
+    places = torch.arange(length, device="cuda")
+    slots = (tables[:, places // BLOCK_SIZE] * BLOCK_SIZE + places % BLOCK_SIZE).flatten()
+    caches = qkv.new_zeros(2, num_blocks * BLOCK_SIZE, num_kv_heads, head_dim)
+    caches[:, slots] = torch.stack(kv.chunk(2, 1))
+    k_cache, v_cache = caches.view(2, num_blocks, BLOCK_SIZE, num_kv_heads, head_dim)
     rows = torch.arange(count, device="cuda").int()
     starts = (torch.arange(count + 1, device="cuda") * length).int()
     lens = torch.full((count,), length, device="cuda").int()
-    return q, k_cache, v_cache, tables, rows, starts, lens, head_dim**-0.5
+    return q, k_cache, v_cache, tables.int(), rows, starts, lens, head_dim**-0.5, kv
 
 
 if __name__ == "__main__":

@@ -39,11 +39,11 @@ class Attention(nn.Module):
         """Stores the tokens' keys and values, attends to all that is stored of their sequences, and adds
         the outcome to the residual stream, of which it goes on with `places` only if there are any.
         """
-        q = norm_qkv_rope_store(
+        q, kv = norm_qkv_rope_store(
             residual, norm, self.eps, self.qkv_weight, self.qkv_bias, self.q_norm, self.k_norm,
             batch.positions, cos_sin, k_cache, v_cache, batch.slot_mapping,
         )  # fmt: skip
-        attended = batch.attend(q, k_cache, v_cache, self.head_dim**-0.5).flatten(1)
+        attended = batch.attend(q, kv, k_cache, v_cache, self.head_dim**-0.5).flatten(1)
         if places is not None:
             attended, residual = attended[places], residual[places]
         linear_residual(attended, self.o_weight, residual)

@@ -72,9 +72,8 @@ def _head_norm_rope_store_kernel(
         sin = tl.load(angles + NUM_PAIRS, mask=is_pair, other=0.0)
         turned = tl.join(first * cos - second * sin, second * cos + first * sin)
         stored = turned.permute(1, 0).to(stored.dtype)
-    if head < NUM_HEADS:
         tl.store(at, stored, mask=mask)
-    else:
+    if head >= NUM_HEADS:
         slot = tl.load(slot_mapping + token).to(tl.int64)
         cache = k_cache if head < NUM_HEADS + NUM_KV_HEADS else v_cache
         place = (slot * NUM_KV_HEADS + (head - NUM_HEADS) % NUM_KV_HEADS) * HEAD_DIM

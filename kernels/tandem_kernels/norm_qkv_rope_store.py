@@ -28,12 +28,13 @@ def norm_qkv_rope_store(
     k_cache: torch.Tensor,  # [N, S, G, D], contiguous; written
     v_cache: torch.Tensor,  # [N, S, G, D], contiguous; written
     slot_mapping: torch.Tensor,  # [T]
-) -> torch.Tensor:  # [T, H, D], the last axis contiguous
+) -> tuple[torch.Tensor, torch.Tensor | None]:  # [T, H, D], the last axis contiguous; [T, 2G, D], likewise
     """See `reference.norm_qkv_rope_store`."""
     tile = projection_tile("norm_qkv_rope_store", residual, qkv_weight)
     places = positions, cos_sin, k_cache, v_cache, slot_mapping
     if tile is not None and q_norm is None and k_norm is None:
-        return fused_norm_qkv_rope_store(residual, norm_weight, eps, qkv_weight, qkv_bias, *places, tile)
+        q = fused_norm_qkv_rope_store(residual, norm_weight, eps, qkv_weight, qkv_bias, *places, tile)
+        return q, None
     if tile is None or qkv_bias is not None:
         qkv = F.linear(rms_norm(residual, norm_weight, eps), qkv_weight, qkv_bias)
     else:
@@ -41,12 +42,12 @@ def norm_qkv_rope_store(
         norm_linear(residual, norm_weight, eps, qkv_weight, qkv, tile)
     num_kv_heads, head_dim = k_cache.shape[2:]
     heads = qkv.view(len(qkv), -1, head_dim)
+    q, kv = heads.tensor_split((-2 * num_kv_heads,), dim=1)
     if q_norm is not None and k_norm is not None:
         head_norm_rope_store(heads, q_norm, k_norm, eps, *places)
-        return heads[:, : -2 * num_kv_heads]
-    q, k, v = heads.tensor_split((-2 * num_kv_heads, -num_kv_heads), dim=1)
-    rope_store(q, k, v, *places)
-    return q
+    else:
+        rope_store(q, kv[:, :num_kv_heads], kv[:, num_kv_heads:], *places)
+    return q, kv
 
 
 def fused_norm_qkv_rope_store(

@@ -3,6 +3,9 @@
 A program owns one query head and BLOCK_M queries of one chunk and walks the context by tiles. Chunks lie
 one after another without padding. Tile i of chunk b is program `cu_seqlens_q[b] // BLOCK_M + b + i`:
 these ranges never overlap and end below `T // BLOCK_M + B`, so the grid follows from shapes alone.
+
+Where chunks are all that their sequences have, keys and values are not looked up in the pool but read where
+the projection left them: on Hopper the copy engine then brings whole tiles (TMA).
 """
 
 from dataclasses import dataclass
@@ -11,6 +14,7 @@ import torch
 import triton
 import triton.language as tl
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
+from triton.tools.tensor_descriptor import TensorDescriptor
 
 from tandem_kernels.dependent_launch import capability, has_dependent_launch
 
@@ -26,11 +30,21 @@ def prefill_attention(
     cu_seqlens_q: torch.Tensor,  # [B + 1], where each chunk begins in q, and T
     context_lens: torch.Tensor,  # [B], tokens up to each chunk's end
     scale: float,  # 1 / sqrt(D)
+    fresh_kv: torch.Tensor | None = None,  # [T, 2G, D], the last two axes contiguous
 ) -> torch.Tensor:  # [T, H, D]
-    """Causal attention of chunks to their whole context, whose keys and values are in the cache."""
-    tile = tile_shape(q.shape[2], q.dtype, not q.is_cpu and capability(q.device)[0] == 9)
+    """See `reference.prefill_attention`."""
+    is_hopper = not q.is_cpu and capability(q.device)[0] == 9
+    if fresh_kv is not None and not (is_hopper and can_describe(fresh_kv)):
+        fresh_kv = None
+    tile = tile_shape(q.shape[2], q.dtype, is_hopper, fresh_kv is not None)
     arguments = (k_cache, v_cache, block_tables, rows, cu_seqlens_q, context_lens)
-    return tiled_prefill_attention(q, *arguments, scale, tile)
+    return tiled_prefill_attention(q, *arguments, scale, fresh_kv, tile)
+
+
+def can_describe(fresh_kv: torch.Tensor) -> bool:
+    """Whether the copy engine can bring tiles of keys and values [T, 2G, D]: powers of two, of 16 bits."""
+    head_dim = fresh_kv.shape[2]
+    return fresh_kv.itemsize == 2 and head_dim in (16, 32, 64, 128, 256)
 
 
 def tiled_prefill_attention(
@@ -42,9 +56,10 @@ def tiled_prefill_attention(
     cu_seqlens_q: torch.Tensor,  # [B + 1]
     context_lens: torch.Tensor,  # [B]
     scale: float,
+    fresh_kv: torch.Tensor | None,  # [T, 2G, D]
     tile: "TileShape",
 ) -> torch.Tensor:  # [T, H, D]
-    """The same, cut as `tile` says."""
+    """The same, cut as `tile` says; `fresh_kv` is read if it is there, whatever the device."""
     num_tokens, num_heads, head_dim = q.shape
     _, kv_block_size, num_kv_heads, _ = k_cache.shape
     num_seqs = context_lens.shape[0]
@@ -54,10 +69,12 @@ def tiled_prefill_attention(
     assert num_heads % num_kv_heads == 0
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     is_dependent = has_dependent_launch(q)
+    is_fresh = fresh_kv is not None
+    keys, values = _described(fresh_kv, tile.block_n) if fresh_kv is not None else (k_cache, v_cache)
     _prefill_attention_kernel[(num_heads, num_tokens // tile.block_m + num_seqs)](
         q,
-        k_cache,
-        v_cache,
+        keys,
+        values,
         block_tables,
         rows,
         cu_seqlens_q,
@@ -68,7 +85,7 @@ def tiled_prefill_attention(
         q.stride(0),
         q.stride(1),
         block_tables.stride(0),
-        **kernel_constants(num_heads, num_kv_heads, head_dim, kv_block_size, tile),
+        **kernel_constants(num_heads, num_kv_heads, head_dim, kv_block_size, tile, is_fresh),
         IS_DEPENDENT=is_dependent,
         num_warps=tile.num_warps,
         num_stages=tile.num_stages,
@@ -76,6 +93,16 @@ def tiled_prefill_attention(
         launch_pdl=is_dependent,
     )
     return out
+
+
+def _described(fresh_kv: torch.Tensor, block_n: int) -> tuple[TensorDescriptor, TensorDescriptor]:
+    """Keys and values as matrices [T, G * D], whose tiles have `block_n` rows and the columns of a head."""
+    num_tokens, num_parts, head_dim = fresh_kv.shape
+    shape, strides = [num_tokens, num_parts // 2 * head_dim], [fresh_kv.stride(0), 1]
+    keys, values = (
+        TensorDescriptor(part, shape, strides, [block_n, head_dim]) for part in fresh_kv.chunk(2, 1)
+    )
+    return keys, values
 
 
 @dataclass(frozen=True)
@@ -97,7 +124,7 @@ class TileShape:
     max_registers: int | None = None
 
 
-def tile_shape(head_dim: int, dtype: torch.dtype, is_hopper: bool) -> TileShape:
+def tile_shape(head_dim: int, dtype: torch.dtype, is_hopper: bool, is_fresh: bool) -> TileShape:
     """Tiles that fit into registers without spills and, beside others, into shared memory."""
     if dtype == torch.float32:
         return TileShape(32, 32, 4, 2)
@@ -105,13 +132,13 @@ def tile_shape(head_dim: int, dtype: torch.dtype, is_hopper: bool) -> TileShape:
         # Before Hopper the queries are in registers: 64 keys of size 128 beside them would spill.
         return TileShape(128, 64 if head_dim <= 64 else 32, 8, 5)
     # Two programs fit an SM: one does its softmax while the other multiplies.
-    if head_dim <= 64:
+    if head_dim <= 64 and not is_fresh:
         return TileShape(128, 64, 8, 5, max_registers=128)
     return TileShape(64, 64, 4, 3)
 
 
 def kernel_constants(
-    num_heads: int, num_kv_heads: int, head_dim: int, kv_block_size: int, tile: TileShape
+    num_heads: int, num_kv_heads: int, head_dim: int, kv_block_size: int, tile: TileShape, is_fresh: bool
 ) -> dict[str, int]:
     """The kernel's compile-time arguments for these shapes."""
     return {
@@ -122,14 +149,15 @@ def kernel_constants(
         "BLOCK_M": tile.block_m,
         "BLOCK_N": tile.block_n,
         "BLOCK_D": max(16, triton.next_power_of_2(head_dim)),
+        "IS_FRESH": is_fresh,
     }
 
 
 @triton.jit(do_not_specialize=["num_seqs", "table_stride"])
 def _prefill_attention_kernel(
     q: tl.tensor,  # [T, H, HEAD_DIM]
-    k_cache: tl.tensor,  # [slots, NUM_KV_HEADS, HEAD_DIM]
-    v_cache: tl.tensor,  # [slots, NUM_KV_HEADS, HEAD_DIM]
+    keys: tl.tensor,  # [slots, NUM_KV_HEADS, HEAD_DIM], or described [T, NUM_KV_HEADS * HEAD_DIM]
+    values: tl.tensor,  # likewise
     block_tables: tl.tensor,  # [num_rows, table_stride]
     table_rows: tl.tensor,  # [num_seqs]
     cu_seqlens_q: tl.tensor,  # [num_seqs + 1]
@@ -147,6 +175,7 @@ def _prefill_attention_kernel(
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr,
+    IS_FRESH: tl.constexpr,
     IS_DEPENDENT: tl.constexpr,
 ) -> None:
     if IS_DEPENDENT:
@@ -188,8 +217,10 @@ def _prefill_attention_kernel(
             acc,
             total,
             peak,
-            k_cache + kv_head * HEAD_DIM,
-            v_cache + kv_head * HEAD_DIM,
+            keys,
+            values,
+            kv_head * HEAD_DIM,
+            chunk_begin,
             block_tables + tl.load(table_rows + seq).to(tl.int64) * table_stride,
             first,
             end,
@@ -201,6 +232,7 @@ def _prefill_attention_kernel(
             KV_BLOCK_SIZE,
             BLOCK_N,
             BLOCK_D,
+            IS_FRESH,
             is_diagonal,
         )
     out_offsets = (tokens[:, None] * (NUM_KV_HEADS * GROUP) + head) * HEAD_DIM + dims[None, :]
@@ -231,8 +263,10 @@ def _attend(
     acc: tl.tensor,  # [BLOCK_M, BLOCK_D]
     total: tl.tensor,  # [BLOCK_M]
     peak: tl.tensor,  # [BLOCK_M]
-    keys: tl.tensor,  # the head in slot 0
-    values: tl.tensor,  # the head in slot 0
+    keys: tl.tensor,  # [slots, SLOT_STRIDE], or described [T, SLOT_STRIDE]
+    values: tl.tensor,  # likewise
+    column: tl.tensor,  # where the head begins
+    chunk_begin: tl.tensor,
     block_table: tl.tensor,  # [blocks of the sequence]
     first_tile: tl.tensor,
     end_tile: tl.tensor,
@@ -244,22 +278,26 @@ def _attend(
     KV_BLOCK_SIZE: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr,
+    IS_FRESH: tl.constexpr,
     IS_DIAGONAL: tl.constexpr,
 ) -> tuple[tl.tensor, tl.tensor, tl.tensor]:  # acc, total, peak
     """Continues an online softmax over tiles [first_tile, end_tile) of the context."""
     dims = tl.arange(0, BLOCK_D)
     for tile in range(first_tile, end_tile):
         tokens = tile * BLOCK_N + tl.arange(0, BLOCK_N)
-        if IS_DIAGONAL:
-            is_there = tokens < context_len
-            blocks = tl.load(block_table + tokens // KV_BLOCK_SIZE, mask=is_there, other=0)
-            mask = is_there[:, None] & (dims < HEAD_DIM)[None, :]
+        if IS_FRESH:
+            k = keys.load([chunk_begin + tile * BLOCK_N, column])
         else:
-            blocks = tl.load(block_table + tokens // KV_BLOCK_SIZE)
-            mask = (dims < HEAD_DIM)[None, :]
-        slots = blocks.to(tl.int32) * KV_BLOCK_SIZE + tokens % KV_BLOCK_SIZE
-        offsets = slots.to(tl.int64)[:, None] * SLOT_STRIDE + dims[None, :]
-        k = tl.load(keys + offsets, mask=mask, other=0.0)
+            if IS_DIAGONAL:
+                is_there = tokens < context_len
+                blocks = tl.load(block_table + tokens // KV_BLOCK_SIZE, mask=is_there, other=0)
+                mask = is_there[:, None] & (dims < HEAD_DIM)[None, :]
+            else:
+                blocks = tl.load(block_table + tokens // KV_BLOCK_SIZE)
+                mask = (dims < HEAD_DIM)[None, :]
+            slots = blocks.to(tl.int32) * KV_BLOCK_SIZE + tokens % KV_BLOCK_SIZE
+            offsets = slots.to(tl.int64)[:, None] * SLOT_STRIDE + column + dims[None, :]
+            k = tl.load(keys + offsets, mask=mask, other=0.0)
         scores = tl.dot(q, tl.trans(k), input_precision="ieee")
         if IS_DIAGONAL:
             scores = tl.where(tokens[None, :] <= positions[:, None], scores, float("-inf"))
@@ -267,7 +305,12 @@ def _attend(
         weights = tl.exp2(scores * scale - new_peak[:, None])
         shrink = tl.exp2(peak - new_peak)
         total = total * shrink + tl.sum(weights, 1)
-        v = tl.load(values + offsets, mask=mask, other=0.0)
+        if IS_FRESH:
+            v = values.load([chunk_begin + tile * BLOCK_N, column])
+            if IS_DIAGONAL:  # another chunk's values follow, and none of them may count, not even as 0 * NaN
+                v = tl.where((tokens < context_len)[:, None], v, 0.0)
+        else:
+            v = tl.load(values + offsets, mask=mask, other=0.0)
         acc = tl.dot(weights.to(v.dtype), v, acc * shrink[:, None], input_precision="ieee")
         peak = new_peak
     return acc, total, peak

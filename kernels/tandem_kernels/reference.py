@@ -111,10 +111,11 @@ def norm_qkv_rope_store(
     k_cache: torch.Tensor,  # [N, S, G, D], written
     v_cache: torch.Tensor,  # [N, S, G, D], written
     slot_mapping: torch.Tensor,  # [T]
-) -> torch.Tensor:  # [T, H, D]
+) -> tuple[torch.Tensor, torch.Tensor | None]:  # [T, H, D]; [T, 2G, D] if it is at hand
     """Norms and projects the residual stream; returns rotated queries, stores keys and values.
 
-    Where a model has them, `q_norm` and `k_norm` are the weights of the norms of each head.
+    Rotated keys and the values come with the queries where they were written to memory on the way. Where
+    a model has them, `q_norm` and `k_norm` are the weights of the norms of each head.
     """
     qkv = F.linear(rms_norm(residual, norm_weight, eps), qkv_weight, qkv_bias)
     num_kv_heads, head_dim = k_cache.shape[2:]
@@ -123,7 +124,7 @@ def norm_qkv_rope_store(
     if q_norm is not None and k_norm is not None:
         q, k = rms_norm(q, q_norm, eps), rms_norm(k, k_norm, eps)
     rope_store(q, k, v, positions, cos_sin, k_cache, v_cache, slot_mapping)
-    return q
+    return q, None
 
 
 def linear_residual(
@@ -165,8 +166,13 @@ def prefill_attention(
     cu_seqlens_q: torch.Tensor,  # [B + 1], where each chunk begins in q, and T
     context_lens: torch.Tensor,  # [B], tokens up to each chunk's end
     scale: float,  # 1 / sqrt(D)
+    fresh_kv: torch.Tensor | None = None,  # [T, 2G, D]
 ) -> torch.Tensor:  # [T, H, D]
-    """Causal attention of chunks to their whole context, whose keys and values are in the cache."""
+    """Causal attention of chunks to their whole context, whose keys and values are in the cache.
+
+    `fresh_kv` repeats the keys and values of the chunks; it is for chunks without an earlier context only,
+    which may be faster with it.
+    """
     out = torch.empty_like(q)
     starts, tables = cu_seqlens_q.tolist(), block_tables[rows]
     for index, context_len in enumerate(context_lens.tolist()):

@@ -20,7 +20,7 @@ from tandem_kernels.decode_plan import (
     empty_plan,
 )
 from tandem_kernels.plan_decode import MAX_LONGER, plan_decode
-from tandem_kernels.prefill_attention import prefill_attention
+from tandem_kernels.prefill_attention import prefill_attention, tile_shape, tiled_prefill_attention
 
 DEVICE = kernel_device()
 ON_GPU = DEVICE.type == "cuda"
@@ -200,6 +200,30 @@ def test_prefill_of_chunks_with_and_without_earlier_context(
         expected = naive_attention(q[part], paged.keys[index], paged.values[index], length - count)
         if count > 0:
             assert_close(found[part], expected, dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16] + [torch.bfloat16] * ON_GPU)
+@pytest.mark.parametrize(
+    ("num_heads", "num_kv_heads", "head_dim"),
+    [(2, 2, 16), (7, 1, 64), (2, 1, 128)] + ([(32, 8, 128)] * ON_GPU),
+)
+def test_prefill_of_fresh_chunks_reads_what_lies_beside_the_queries(num_heads, num_kv_heads, head_dim, dtype):
+    lengths = [1, 129, 17, 64, 70] + [1000, 128, 63] * ON_GPU
+    qkv = _random(sum(lengths), num_heads + 2 * num_kv_heads, head_dim, dtype=dtype)
+    qkv[130 : 130 + 17, -num_kv_heads:] = torch.nan
+    q, kv = qkv[:, :num_heads], qkv[:, num_heads:]
+    nowhere = torch.full((1, 16, num_kv_heads, head_dim), torch.nan, dtype=dtype, device=DEVICE)
+    tables = torch.zeros(len(lengths), 1, dtype=torch.int32, device=DEVICE)
+    starts = [0, *itertools.accumulate(lengths)]
+    arguments = (nowhere, nowhere, tables, _tensor(range(len(lengths))), _tensor(starts), _tensor(lengths))
+    tile = tile_shape(head_dim, dtype, is_hopper=True, is_fresh=True)
+    found = tiled_prefill_attention(q, *arguments, head_dim**-0.5, kv, tile)
+    for index, (begin, end) in enumerate(itertools.pairwise(starts)):
+        if index == 2:  # whose values are broken, which is nobody else's trouble
+            assert found[begin:end].isnan().all()
+            continue
+        keys, values = kv[begin:end].chunk(2, 1)
+        assert_close(found[begin:end], naive_attention(q[begin:end], keys, values, 0), dtype)
 
 
 @NEEDS_GPU

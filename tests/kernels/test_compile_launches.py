@@ -88,7 +88,8 @@ def test_steps_launch_nothing_that_was_not_compiled_ahead(monkeypatch, checkpoin
             num_chunks = draw.randint(1, most)
             num_tokens = draw.randint(num_chunks, flags["max_prefill_tokens"])
             num_drawing, is_whole = draw.randint(0, num_chunks), draw.random() < 0.5
-            shape = PrefillShape(num_tokens, num_chunks, num_drawing, is_whole)
+            is_fresh = draw.random() < 0.5
+            shape = PrefillShape(num_tokens, num_chunks, num_drawing, is_whole, is_fresh)
             parts.graphs.prefill(parts.graphs.prefill_shape(shape))
         scatter_words(steps.table.state.view(-1), steps.upload.words[1:8], steps.upload.words[9:16])
         if parts.images:

@@ -168,23 +168,29 @@ class Layer:
         self.caches = [_random(*shape, dtype=dtype, seed=seed) for seed in (6, 7)]
 
     def check(self, has_bias, has_head_norms, run):
-        """Compares `run(bias, head_norms, caches)` with the reference, slots that are not written too."""
+        """Compares `run(bias, head_norms, caches)`, which returns queries, and keys and values if it has
+        them, with the reference; slots that are not written too.
+        """
         bias = self.bias if has_bias else None
         head_norms = self.head_norms if has_head_norms else [None, None]
         expected_caches = [cache.float() for cache in self.caches]
-        expected = reference.norm_qkv_rope_store(
+        expected, _ = reference.norm_qkv_rope_store(
             self.residual.float(), self.norm.float(), EPS, self.weight.float(),
             None if bias is None else bias.float(),
             *(None if norm is None else norm.float() for norm in head_norms),
             *self.rotary, *expected_caches, self.slots,
         )  # fmt: skip
         caches = [cache.clone() for cache in self.caches]
-        assert_close(run(bias, head_norms, caches), expected, self.dtype)
+        q, kv = run(bias, head_norms, caches)
+        assert_close(q, expected, self.dtype)
         written = torch.zeros(caches[0].shape[0] * 4, dtype=torch.bool, device=DEVICE)
         written[self.slots.long()] = True
         for found, before, wanted in zip(caches, self.caches, expected_caches, strict=True):
             assert_close(found.flatten(0, 1)[written], wanted.flatten(0, 1)[written], self.dtype)
             assert torch.equal(found.flatten(0, 1)[~written], before.flatten(0, 1)[~written])
+        if kv is not None:
+            stored = torch.cat([cache.flatten(0, 1)[self.slots.long()] for cache in caches], dim=1)
+            assert torch.equal(kv, stored)
 
 
 HEADS = pytest.mark.parametrize(
@@ -228,7 +234,7 @@ def test_norm_qkv_rope_store_by_each_kind_of_tile(tile, has_bias, num_heads, num
     def run(bias, head_norms, caches):
         return fused_norm_qkv_rope_store(
             layer.residual, layer.norm, EPS, layer.weight, bias, *layer.rotary, *caches, layer.slots, tile
-        )
+        ), None
 
     layer.check(has_bias, False, run)
 

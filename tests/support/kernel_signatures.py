@@ -97,13 +97,15 @@ def _decode(num_heads: int, num_kv_heads: int, head_dim: int, kv_block_size: int
     )
 
 
-def _prefill(head_dim: int, kv_block_size: int, capability: int) -> KernelCase:
-    tile = tile_shape(head_dim, torch.bfloat16, is_hopper=capability == 90)
+def _prefill(head_dim: int, kv_block_size: int, capability: int, is_fresh: bool = False) -> KernelCase:
+    tile = tile_shape(head_dim, torch.bfloat16, capability == 90, is_fresh)
+    kv = f"tensordesc<bf16[{tile.block_n},{head_dim}]>" if is_fresh else "*bf16"
+    place = "fresh" if is_fresh else f"b{kv_block_size}"
     return KernelCase(
-        name=f"prefill-attention-d{head_dim}-b{kv_block_size}-for-{capability}",
+        name=f"prefill-attention-d{head_dim}-{place}-for-{capability}",
         kernel=_prefill_attention_kernel,
-        types="*bf16 *bf16 *bf16 *i32 *i32 *i32 *i32 *bf16 i32 fp32 i32 i32 i32",
-        constants=prefill_constants(32, 8, head_dim, kv_block_size, tile),
+        types=f"*bf16 {kv} {kv} *i32 *i32 *i32 *i32 *bf16 i32 fp32 i32 i32 i32",
+        constants=prefill_constants(32, 8, head_dim, kv_block_size, tile, is_fresh),
         num_warps=tile.num_warps,
         num_stages=tile.num_stages,
         unspecialized=("num_seqs", "table_stride"),
@@ -292,5 +294,6 @@ CASES = [
     *(case for projection in _PROJECTIONS for case in _projections(*projection)),
     *(_decode(*shape, kv_block_size) for shape in _DECODE_SHAPES for kv_block_size in (1, 16)),
     *(_prefill(*case) for case in itertools.product((64, 80, 128), (1, 16), (80, 90))),
+    *(_prefill(head_dim, 16, 90, is_fresh=True) for head_dim in (64, 128)),
     *(case for vocab_size in (32000, 128256, 151936) for case in _sample(vocab_size)),
 ]  # fmt: skip

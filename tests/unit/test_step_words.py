@@ -54,7 +54,13 @@ def test_the_shape_is_whole_while_a_prompt_waits_for_its_log_probabilities():
     chunk = PrefillChunk(sequence, 0, 3, is_first=True, is_last=True)
     assert PrefillShape.of([*_chunks(), chunk]) == PrefillShape(12, 4, 3, is_whole=True)
     sequence.is_started = True
-    assert PrefillShape.of([chunk]) == PrefillShape(3, 1, 1)
+    assert not PrefillShape.of([chunk]).is_whole
+
+
+def test_the_shape_is_fresh_while_no_chunk_has_an_earlier_context():
+    fresh = PrefillChunk(_sequence(5, (300, 301)), 0, 1, is_first=True, is_last=False)
+    assert PrefillShape.of([fresh, fresh]) == PrefillShape(2, 2, 0, is_fresh=True)
+    assert not PrefillShape.of([fresh, replace(fresh, start=1)]).is_fresh
 
 
 def test_chunks_are_packed_without_padding():
