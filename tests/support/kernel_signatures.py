@@ -110,6 +110,8 @@ def _prefill(head_dim: int, kv_block_size: int, capability: int, is_fresh: bool 
         num_stages=tile.num_stages,
         unspecialized=("num_seqs", "table_stride"),
         max_registers=tile.max_registers,
+        # For a second program on each SM; less than it gains.
+        max_spill_bytes=80 if tile.max_registers else 0,
         capabilities=(capability,),
     )
 
