@@ -7,8 +7,8 @@ from tandem_bench.measurement import Failure, Measurement, Outcome
 from tandem_bench.peers import COMPILED, EAGER, PeerWork, run_peer
 from tandem_bench.workloads.latency import NUM_INPUT
 
-# Compiled, each number of sequences costs about a minute before its first token.
-WORK = {EAGER: ((1, 16, 64, 256), 64), COMPILED: ((1, 16), 256)}
+# Compiled, each number of sequences costs about a minute before its first token: `--peer-timeout`.
+WORK = {EAGER: ((1, 16, 64, 256), 64), COMPILED: ((1, 16, 64, 256), 256)}
 
 
 def peers(bench: Bench) -> Iterator[Outcome]:
