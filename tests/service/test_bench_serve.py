@@ -51,6 +51,7 @@ def test_closed_and_open_loops_are_measured_written_and_drawn(target, tmp_path, 
     for load in loads:
         assert (load["num_requests"], load["errors"]) == (12, {})
         assert set(load["ttft"]) == set(load["tpot"]) == {"p50_ms", "p90_ms", "p99_ms"}
+        assert 0 < load["ttft_in_core"]["p50_ms"] < load["ttft"]["p99_ms"]
         assert load["output_tokens_per_s"] == pytest.approx(12 * 20 / load["wall_s"], rel=1e-3)
         assert load["good_requests_per_s"] == load["requests_per_s"]
         assert {"clients", "tokenizer", "core"} <= set(load["cpu_s_per_million_tokens"])

@@ -33,8 +33,8 @@ def test_times_of_an_answer():
 
 def test_figures_count_whole_answers_and_name_the_others_by_status():
     answers = [
-        _answer(10.0, [10.5, 11.0], 6),
-        _answer(10.0, [10.2, 12.0], 3),
+        _answer(10.0, [10.5, 11.0], 6, core_ms=480.0),
+        _answer(10.0, [10.2, 12.0], 3, core_ms=160.0),
         _answer(10.0, [], 0, status="RESOURCE_EXHAUSTED"),
         _answer(10.0, [10.1], 1, status="INCOMPLETE"),
     ]
@@ -42,6 +42,7 @@ def test_figures_count_whole_answers_and_name_the_others_by_status():
     assert found["errors"] == {"RESOURCE_EXHAUSTED": 1, "INCOMPLETE": 1}
     assert (found["wall_s"], found["requests_per_s"], found["output_tokens_per_s"]) == (2.0, 1.0, 5.0)
     assert found["ttft"] == {"p50_ms": 350, "p90_ms": 500, "p99_ms": 500}
+    assert found["ttft_in_core"] == {"p50_ms": 320, "p90_ms": 480, "p99_ms": 480}
     assert found["itl"]["p50_ms"] == 1150
     assert found["good_requests_per_s"] == 0.5
     assert found["cpu_s_per_million_tokens"]["tokenizer"] == 200_000

@@ -112,6 +112,8 @@ async def _answer(
             if isinstance(event, tandem.Delta):
                 answer.arrivals_s.append(time.monotonic())
                 answer.num_tokens += event.num_tokens
+            elif isinstance(event, tandem.Finished):
+                answer.core_ms = event.timings.queue_ms + event.timings.prefill_ms
             if stopped is not None and not stopped.is_set():
                 await _pause(job.pause_s, stopped)
         if answer.num_tokens != request.num_output:

@@ -89,11 +89,12 @@ class Figures:
 
 
 def latencies(answers: Sequence[TimedAnswer]) -> dict[str, Any]:
-    """TTFT, ITL, TPOT and the whole time of answers that are whole, as percentiles."""
+    """TTFT and the core's part of it, ITL, TPOT and the whole time of whole answers, as percentiles."""
     per_token = [answer.per_token_ms for answer in answers if answer.per_token_ms is not None]
     num_deltas = sum(len(answer.arrivals_s) for answer in answers)
     return {
         "ttft": percentiles([answer.first_ms for answer in answers], "ms"),
+        "ttft_in_core": percentiles([answer.core_ms for answer in answers], "ms"),
         "itl": percentiles([gap for answer in answers for gap in answer.gaps_ms], "ms"),
         "tpot": percentiles(per_token, "ms"),
         "end_to_end": percentiles([answer.whole_ms for answer in answers], "ms"),

@@ -29,6 +29,7 @@ class TimedAnswer:
         num_input: Tokens of the prompt.
         arrivals_s: One for each delta, which may carry several tokens.
         num_tokens: Of all deltas.
+        core_ms: From the core's taking up the request to its first token, as the last event says.
         status: The gRPC status's name, or INCOMPLETE.
     """
 
@@ -37,6 +38,7 @@ class TimedAnswer:
     end_s: float = 0.0
     arrivals_s: list[float] = field(default_factory=list)
     num_tokens: int = 0
+    core_ms: float = 0.0
     status: str = OK
 
     @property
