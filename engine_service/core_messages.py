@@ -6,7 +6,7 @@ from engine_service.plan import Counts, Load, Rates, StepColumns
 from engine_service.sequence import SequenceKey, SequenceSpec
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Submit:
     """To the core: run a sequence under a new key."""
 
@@ -14,21 +14,21 @@ class Submit:
     spec: SequenceSpec
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class End:
     """To the core: cancel a sequence; its client expects nothing more."""
 
     key: SequenceKey
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class EndSession:
     """To the core: cancel all sequences of a session."""
 
     session: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PutImage:
     """To the core: the pixels of an image, uint8 values of [height, width, 3]."""
 
@@ -36,7 +36,7 @@ class PutImage:
     pixels: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Shutdown:
     """To the core: leave the loop."""
 
@@ -44,7 +44,7 @@ class Shutdown:
 Command = Submit | End | EndSession | PutImage | Shutdown
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class VisionInfo:
     """What sequences with images must keep to.
 
@@ -61,7 +61,7 @@ class VisionInfo:
     max_images: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class EngineInfo:
     """To the server: the model is loaded, and this is what runs.
 
@@ -87,14 +87,14 @@ class EngineInfo:
     vision: VisionInfo | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class StartFailed:
     """To the server: the model cannot be served; one line says why."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Telemetry:
     """What nobody waits for, and what would cost as much as the rest of a record if each had it.
 
@@ -109,7 +109,7 @@ class Telemetry:
     step_seconds: list[float]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class StepRecord:
     """To the server: what one step brought, by session, and the load after it.
 

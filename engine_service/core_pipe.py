@@ -10,7 +10,8 @@ from typing import Any
 from engine_service.core_messages import Command, Report
 
 _LENGTH = struct.Struct("!Q")
-_READ_BYTES = 1 << 20
+READ_BYTES = 1 << 20
+"""The size of a reader's buffer. It is made once: a new one is new pages for each message."""
 
 
 def framed(message: object) -> bytes:
@@ -25,7 +26,7 @@ class FrameReader:
     def __init__(self) -> None:
         self._data = bytearray()
 
-    def feed(self, data: bytes) -> Iterator[Any]:
+    def feed(self, data: bytes | memoryview) -> Iterator[Any]:
         """The messages that end in `data`; they must all be taken."""
         self._data += data
         while len(self._data) >= _LENGTH.size:
@@ -44,7 +45,8 @@ class CoreEnd:
     def __init__(self, connection: socket.socket) -> None:
         """Takes over one end of a stream."""
         self._connection = connection
-        # Kept, since the loop asks at every step.
+        # Both are kept, since the loop asks at every step.
+        self._buffer = memoryview(bytearray(READ_BYTES))
         self._readable = select.poll()
         self._readable.register(connection, select.POLLIN)
         self._reader = FrameReader()
@@ -59,10 +61,11 @@ class CoreEnd:
         Raises:
             EOFError: The server is gone.
         """
-        data = self._connection.recv(_READ_BYTES)
-        if not data:
+        num_bytes = self._connection.recv_into(self._buffer)
+        if not num_bytes:
             raise EOFError
-        return [command for commands in self._reader.feed(data) for command in commands]
+        frames = self._reader.feed(self._buffer[:num_bytes])
+        return [command for commands in frames for command in commands]
 
     def send(self, report: Report) -> None:
         """Sends a report; waits while the server does not read.

@@ -12,7 +12,7 @@ from typing import cast
 from engine_service import core_main
 from engine_service.config import EngineConfig
 from engine_service.core_messages import Command, Report, Shutdown
-from engine_service.core_pipe import FrameReader, framed
+from engine_service.core_pipe import READ_BYTES, FrameReader, framed
 
 log = logging.getLogger("tandem.engine")
 
@@ -40,7 +40,7 @@ def start_core(config: EngineConfig) -> StartedCore:
     return StartedCore(process, pipe)
 
 
-class CoreProcess(asyncio.Protocol):
+class CoreProcess(asyncio.BufferedProtocol):
     """One life of the core, whose pipe the event loop reads and writes."""
 
     def __init__(
@@ -59,6 +59,7 @@ class CoreProcess(asyncio.Protocol):
         self._on_lost: Callable[[], None] | None = on_lost
         self._has_ended = asyncio.Event()
         self._burial = asyncio.Lock()
+        self._buffer = memoryview(bytearray(READ_BYTES))
         self._reader = FrameReader()
         self._num_reads = 0
         self._commands: list[Command] = []
@@ -101,17 +102,21 @@ class CoreProcess(asyncio.Protocol):
         await self._bury()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """See asyncio.Protocol."""
+        """See asyncio.BufferedProtocol."""
         self._transport = cast(asyncio.Transport, transport)
 
-    def data_received(self, data: bytes) -> None:
-        """See asyncio.Protocol."""
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """See asyncio.BufferedProtocol."""
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """See asyncio.BufferedProtocol."""
         self._num_reads += 1
-        for report in self._reader.feed(data):
+        for report in self._reader.feed(self._buffer[:nbytes]):
             self._on_report(report)
 
     def connection_lost(self, error: Exception | None) -> None:
-        """See asyncio.Protocol."""
+        """See asyncio.BufferedProtocol."""
         self._transport = None
         for task in self._tasks:
             task.cancel()

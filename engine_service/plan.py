@@ -94,7 +94,7 @@ class Outcome:
     prompt_logprobs: dict[int, Logprobs] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Started:
     """A sequence's prompt is computed."""
 
@@ -104,7 +104,7 @@ class Started:
     prefill_us: int
 
 
-@dataclass(slots=True)
+@dataclass
 class StepColumns:
     """What one step, or several merged, brought to one session.
 
@@ -145,7 +145,7 @@ class StepColumns:
                 self.logprobs[sequence] = logprobs
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Load:
     """How busy the engine is; counts of sequences, blocks, and the prompt tokens of those that wait."""
 
@@ -156,7 +156,7 @@ class Load:
     num_waiting_tokens: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Rates:
     """How fast the engine was lately; None while that is not known.
 
@@ -169,7 +169,7 @@ class Rates:
     begun_per_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Counts:
     """What was done since the core's start, for metrics.
 
