@@ -26,13 +26,15 @@ def to_spec(spec: pb.SequenceSpec, info: EngineInfo) -> SequenceSpec:
     """
     _refuse_unsupported(spec)
     sampling = _to_sampling(spec.sampling)
-    violations = [*_violations(spec, info), *_output_violations(spec, info)]
+    # The slice is taken at once; to iterate over the field costs a call for each id.
+    token_ids = tuple(spec.token_ids[:])
+    violations = [*_violations(spec, token_ids, info), *_output_violations(spec, info)]
     violations += sampling.violations(info.vocab_size)
     violations += image_violations(spec, info)
     if violations:
         raise invalid(*violations)
     return SequenceSpec(
-        token_ids=tuple(spec.token_ids),
+        token_ids=token_ids,
         max_tokens=spec.max_tokens,
         sampling=sampling,
         min_tokens=spec.min_tokens,
@@ -164,11 +166,11 @@ def _refuse_unsupported(spec: pb.SequenceSpec) -> None:
         raise unsupported("adapter", f"{spec.adapter!r}: adapters are not supported by this engine")
 
 
-def _violations(spec: pb.SequenceSpec, info: EngineInfo) -> Iterator[Violation]:
-    num_prompt, total = len(spec.token_ids), len(spec.token_ids) + spec.max_tokens
+def _violations(spec: pb.SequenceSpec, token_ids: tuple[int, ...], info: EngineInfo) -> Iterator[Violation]:
+    num_prompt, total = len(token_ids), len(token_ids) + spec.max_tokens
     if num_prompt == 0:
         yield Violation("token_ids", "is empty; at least 1 id")
-    elif (largest := max(spec.token_ids)) >= info.vocab_size:
+    elif (largest := max(token_ids)) >= info.vocab_size:
         yield Violation("token_ids", f"has {largest}; ids are below {info.vocab_size}")
     if spec.max_tokens < 1:
         yield Violation("max_tokens", f"{spec.max_tokens} is less than 1")

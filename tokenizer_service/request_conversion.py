@@ -76,7 +76,8 @@ def from_input(message: inference_pb2.GenerateRequest | inference_pb2.TokenizeRe
     if kind == "chat":
         return _chat(message.chat)
     if kind == "token_ids" and isinstance(message, inference_pb2.GenerateRequest):
-        return tuple(message.token_ids.ids)
+        # The slice is taken at once; to iterate over the field costs a call for each id.
+        return tuple(message.token_ids.ids[:])
     return None
 
 
