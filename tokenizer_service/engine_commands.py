@@ -58,7 +58,7 @@ class EngineCommands:
             if not _add_images(request, submission, images):
                 break
             del self._submits[number]
-            request.submits.append(submission.to_submit(now_s))
+            submission.write_to(request, now_s)
             num_ids += submission.num_ids
         if not self._submits:
             self._has_some.clear()

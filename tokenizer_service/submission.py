@@ -35,9 +35,9 @@ class Submission:
         """When the first token must be there, on the loop's clock; None once it is, or where it is free."""
         return None if self.sequence.has_started else self._first_token_deadline_s
 
-    def to_submit(self, now_s: float) -> engine_pb2.Submit:
-        """The message. What came with the first token is not asked for again once it is there."""
-        submit = engine_pb2.Submit(sequence=self.sequence.number, spec=self._spec)
+    def write_to(self, request: engine_pb2.SessionRequest, now_s: float) -> None:
+        """Adds it to a message. What came with the first token is not asked for again once it is there."""
+        submit = request.submits.add(sequence=self.sequence.number, spec=self._spec)
         if self.sequence.has_started:
             submit.spec.output_token_ids.extend(self.sequence.output)
             submit.spec.ClearField("prompt_logprobs")
@@ -47,4 +47,3 @@ class Submission:
         is_bound = not (self._spec.may_overrun and self.num_losses)
         if self._deadline_s is not None and is_bound:
             submit.spec.timeout_ms = to_timeout_ms(self._deadline_s - now_s)
-        return submit

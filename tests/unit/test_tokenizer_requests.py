@@ -5,6 +5,7 @@ import json
 import pytest
 from google.protobuf.json_format import ParseDict
 
+from tandem.engine.v1.engine_pb2 import SessionRequest
 from tandem.v1 import inference_pb2
 from tokenizer_service.config import TokenizerServiceConfig
 from tokenizer_service.engine_conversion import to_spec, to_timeout_ms
@@ -92,9 +93,11 @@ def test_what_may_overrun_its_deadline_is_bound_by_it_only_when_it_is_first_subm
         spec = SequenceSpec((5,), Sampling(), None, 3, 0, (), False, None, None, 0, may_overrun=may_overrun)
         sequence = EngineSequence(1, lambda: None, lambda *_: None, lambda _: None)
         submission = Submission(sequence, spec, 12.0)
-        first = submission.to_submit(10.0).spec
+        request = SessionRequest()
+        submission.write_to(request, 10.0)
         submission.num_losses = 1
-        return [each.timeout_ms for each in (first, submission.to_submit(11.0).spec)]
+        submission.write_to(request, 11.0)
+        return [each.spec.timeout_ms for each in request.submits]
 
     assert submissions(False) == [2000, 1000]
     assert submissions(True) == [2000, 0]
