@@ -21,6 +21,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
     def __init__(self, life: Life) -> None:
         """`life` refuses and ends calls when the service ends."""
         self._life = life
+        self._guarded: dict[str, Any] = {}  # handlers by the paths of their methods
 
     async def intercept_service(
         self,
@@ -28,10 +29,13 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:
         """See grpc.aio.ServerInterceptor."""
+        path = handler_call_details.method
+        if path in self._guarded:
+            return self._guarded[path]
         handler = await continuation(handler_call_details)
-        if handler is None or not handler_call_details.method.startswith("/tandem."):
+        if handler is None or not path.startswith("/tandem."):
             return handler
-        return _guarded(handler, handler_call_details.method, self._life)
+        return self._guarded.setdefault(path, _guarded(handler, path, self._life))
 
 
 async def failure_of(work: Awaitable[None], method: str) -> ServiceError | None:

@@ -66,6 +66,7 @@ class AsyncClient:
         self._credentials = credentials or tls_credentials(tls_ca, tls_cert, tls_key)
         self._options = options
         self._channel: grpc.aio.Channel | None = None
+        self._stub_of_channel: Any = None
 
     async def generate(
         self,
@@ -202,7 +203,8 @@ class AsyncClient:
         """The channel is opened with the first call: before, there may be no event loop to open it in."""
         if self._channel is None:
             self._channel = channel.open_async_channel(self._target, self._credentials, self._options)
-        return InferenceStub(self._channel)
+            self._stub_of_channel = InferenceStub(self._channel)
+        return self._stub_of_channel
 
     def _start(self, request: Request, timeout: Timeout) -> AsyncStream:
         if request.linger is not None:
