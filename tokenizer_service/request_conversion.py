@@ -50,14 +50,15 @@ def from_request(message: inference_pb2.GenerateRequest, origin: Origin = _UNKNO
         model=_optional(message, "model"),
         input=from_input(message),
         images=tuple(_image(each, f"images[{i}]") for i, each in enumerate(message.images)),
-        sampling=_sampling(message.sampling),
-        stop=_stop(message.stop),
-        output=_output(message.output),
+        # Few requests have all of these, and to ask an empty one for its fields costs as much as a full one.
+        sampling=_sampling(message.sampling) if message.HasField("sampling") else SamplingFields(),
+        stop=_stop(message.stop) if message.HasField("stop") else Stop(),
+        output=_output(message.output) if message.HasField("output") else Output(),
         n=message.n if message.HasField("n") else 1,
         priority=message.priority,
         first_token_timeout_s=_first_token_timeout_s(message),
         origin=origin,
-        resume=Resume(message.resume.after_tokens, message.resume.linger.ToNanoseconds() / 1e9),
+        resume=_resume(message.resume) if message.HasField("resume") else Resume(),
         body_sha256=_body_sha256(message) if message.request_id else b"",
         unserved=tuple(name for name in _UNSERVED if message.HasField(name)),
     )
@@ -82,8 +83,9 @@ def from_input(message: inference_pb2.GenerateRequest | inference_pb2.TokenizeRe
 
 
 def _first_token_timeout_s(message: inference_pb2.GenerateRequest) -> float | None:
-    timeout = message.first_token_timeout
-    return timeout.seconds + timeout.nanos / 1e9 if message.HasField("first_token_timeout") else None
+    if not message.HasField("first_token_timeout"):
+        return None
+    return message.first_token_timeout.seconds + message.first_token_timeout.nanos / 1e9
 
 
 def _body_sha256(message: inference_pb2.GenerateRequest) -> bytes:
@@ -134,6 +136,10 @@ def _stop(stop: inference_pb2.Stop) -> Stop:
         ignore_eos=stop.ignore_eos,
         include_stop=stop.include_stop,
     )
+
+
+def _resume(resume: inference_pb2.Resume) -> Resume:
+    return Resume(resume.after_tokens, resume.linger.ToNanoseconds() / 1e9)
 
 
 def _output(output: inference_pb2.Output) -> Output:

@@ -27,7 +27,7 @@ def check_counts(
         InvalidRequestError: There is too much of something; all of that is named.
         UnavailableError: No engine has ever been there.
     """
-    violations = list(_chat(message.chat))
+    violations = list(_chat(message.chat)) if message.HasField("chat") else []
     if isinstance(message, inference_pb2.GenerateRequest):
         violations += _beside_the_chat(message, model)
     if violations:
