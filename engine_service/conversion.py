@@ -99,6 +99,8 @@ def to_step(columns: StepColumns) -> pb.Step:
         step=columns.step,
         sequences=columns.sequences,
         tokens=columns.tokens,
+        begun_sequences=[sequence for sequence, _ in columns.begun],
+        begun_cached_tokens=[num_cached for _, num_cached in columns.begun],
         started_sequences=[each.sequence for each in columns.started],
         started_cached_tokens=[each.num_cached for each in columns.started],
         started_queue_us=[each.queue_us for each in columns.started],

@@ -112,6 +112,7 @@ class StepColumns:
         step: The latest step.
         sequences: One entry for each token.
         tokens: As long as `sequences`.
+        begun: Sequences that left the queue for the first time, and their tokens from the prefix cache.
         logprobs: By sequence, for tokens of this record.
         prompt_logprobs: By sequence, for those in `started`.
     """
@@ -119,6 +120,7 @@ class StepColumns:
     step: int
     sequences: list[int] = field(default_factory=list)
     tokens: list[int] = field(default_factory=list)
+    begun: list[tuple[int, int]] = field(default_factory=list)
     started: list[Started] = field(default_factory=list)
     finished: list[tuple[int, FinishReason]] = field(default_factory=list)
     logprobs: dict[int, Logprobs] = field(default_factory=dict)
@@ -135,6 +137,7 @@ class StepColumns:
         self.step = later.step
         self.sequences += later.sequences
         self.tokens += later.tokens
+        self.begun += later.begun
         self.started += later.started
         self.finished += later.finished
         self.prompt_logprobs |= later.prompt_logprobs

@@ -267,12 +267,12 @@ class Scheduler:
         return True
 
     def _begin(self, sequence: Sequence) -> None:
-        if not sequence.is_started:
+        is_first = sequence.first_step_s is None
+        if is_first:
             sequence.num_cached = min(sequence.num_computed, sequence.num_prompt)
-        if sequence.first_step_s is None:
             sequence.first_step_s = self._clock()
         self._places.enter(sequence)
-        self._report.add_begun(sequence)
+        self._report.add_begun(self._step, sequence, is_first=is_first)
 
     def _next_chunk(self, sequence: Sequence, budget: int, *, is_first: bool) -> PrefillChunk:
         start = sequence.num_computed

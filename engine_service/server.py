@@ -71,7 +71,8 @@ class EngineServicer(engine_pb2_grpc.EngineServicer):
                 if frames.needed_images:
                     raise image_conversion.missing_images(request.spec, frames.needed_images)
                 for columns in frames.columns:
-                    yield conversion.to_generate_response(columns)
+                    if columns.tokens or columns.finished:
+                        yield conversion.to_generate_response(columns)
                 if frames.error is not None:
                     raise frames.error
 

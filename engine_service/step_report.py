@@ -16,9 +16,12 @@ class StepReport:
         """Where the step's tokens of a session go."""
         return self._columns.get(session) or self._columns.setdefault(session, StepColumns(step))
 
-    def add_begun(self, sequence: Sequence) -> None:
-        """A sequence was given a place."""
+    def add_begun(self, step: int, sequence: Sequence, *, is_first: bool) -> None:
+        """A sequence was given a place; `is_first` says that it never had one."""
+        session, number = sequence.key
         self._begun.append(sequence.key)
+        if is_first:
+            self.columns_of(session, step).begun.append((number, sequence.num_cached))
 
     def add_started(self, step: int, sequence: Sequence, now_s: float) -> None:
         """A sequence's prompt is computed."""

@@ -75,9 +75,7 @@ class Answer:
             ServiceError: The answer is lost; what was certain before is in the transcript.
         """
         mail = self.sequence.take()
-        if mail.start is not None:
-            self._start = mail.start
-            self.transcript.started = self._started(mail.start)
+        self._begin(mail)
         failure = _failure_of(mail)
         is_whole = mail.finish_reason is not None and failure is None
         tokens, end_token = self._split_end(mail)
@@ -98,6 +96,17 @@ class Answer:
         if mail.finish_reason is not None:
             self._finish(mail.finish_reason, end_token)
 
+    def _begin(self, mail: Mail) -> None:
+        if mail.start is not None:
+            self._start = mail.start
+        if self.transcript.started is not None:
+            return
+        if mail.start is not None:
+            self.transcript.started = self._started(mail.start.cached_tokens, mail.start.prompt_logprobs)
+        elif mail.cached_tokens is not None and self._output.prompt_logprobs is None:
+            # While the prompt is computed: then nothing but the first token is left to send when it comes.
+            self.transcript.started = self._started(mail.cached_tokens, ())
+
     def _split_end(self, mail: Mail) -> tuple[list[int], int | None]:
         """The new tokens of the answer, and the token that ended the sequence, if one did.
 
@@ -108,16 +117,16 @@ class Answer:
         kept = mail.tokens if self._stop.include_stop else mail.tokens[:-1]
         return kept, mail.tokens[-1]
 
-    def _started(self, start: SequenceStart) -> Started:
+    def _started(self, cached_tokens: int, prompt_logprobs: Sequence[LogprobRow]) -> Started:
         ids = self._prompt.token_ids
         echo = self._output.echo
         return Started(
             index=self._index,
             prompt_tokens=len(ids),
-            cached_tokens=start.cached_tokens,
+            cached_tokens=cached_tokens,
             prompt=self._prompt.text if echo else "",
             prompt_token_ids=ids if echo else (),
-            prompt_logprobs=self._prompt_logprobs(start.prompt_logprobs),
+            prompt_logprobs=self._prompt_logprobs(prompt_logprobs),
         )
 
     def _prompt_logprobs(self, rows: Sequence[LogprobRow]) -> tuple[TokenLogprob, ...]:

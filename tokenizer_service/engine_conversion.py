@@ -100,6 +100,10 @@ def deliver(step: engine_pb2.Step, sequences: Mapping[int, EngineSequence]) -> C
                 touched[number] = sequence
             sequence.tokens.append(token)
     _deliver_logprobs(step, sequences)
+    for number, cached_tokens in zip(step.begun_sequences, step.begun_cached_tokens, strict=True):
+        if number in sequences:
+            sequences[number].begin(cached_tokens)
+            touched[number] = sequences[number]
     _deliver_starts(step, sequences, touched)
     now_s = time.monotonic()
     for sequence in touched.values():

@@ -34,8 +34,13 @@ class SequenceStart:
 
 @dataclass(frozen=True, slots=True)
 class Mail:
-    """What came since the last look; with an `error` nothing more comes."""
+    """What came since the last look; with an `error` nothing more comes.
 
+    Attributes:
+        cached_tokens: Prompt tokens from the prefix cache; None until the engine has begun.
+    """
+
+    cached_tokens: int | None
     start: SequenceStart | None
     tokens: list[int]
     logprobs: list[LogprobRow]
@@ -74,6 +79,7 @@ class EngineSequence:
         self._first_token_s: float | None = None
         self._finish_s: float | None = None
         self.logprobs: list[LogprobRow] = []
+        self._cached_tokens: int | None = None
         self._start: SequenceStart | None = None
         self._finish_reason: FinishReason | None = None
         self._error: ServiceError | None = None
@@ -91,9 +97,14 @@ class EngineSequence:
     def forget(self) -> None:
         """Drops what has arrived and nobody has taken; the sequence starts again."""
         assert not self.was_read
-        self.tokens, self.logprobs, self._start = [], [], None
+        self.tokens, self.logprobs, self._start, self._cached_tokens = [], [], None, None
         self.has_started = False
         self._first_token_s = None
+
+    def begin(self, cached_tokens: int) -> None:
+        """The prompt is being computed, but for what is in the prefix cache; before the start this counts."""
+        if not self.has_started:
+            self._cached_tokens = cached_tokens
 
     def start(self, start: SequenceStart) -> None:
         """The prompt is computed; only the first time counts."""
@@ -118,9 +129,12 @@ class EngineSequence:
 
     def take(self) -> Mail:
         """Empties the mailbox."""
-        mail = Mail(self._start, self.tokens, self.logprobs, self._finish_reason, self._error)
+        mail = Mail(
+            self._cached_tokens, self._start, self.tokens, self.logprobs, self._finish_reason, self._error
+        )
         self._taken += self.tokens
-        self.tokens, self.logprobs, self._start, self._finish_reason = [], [], None, None
+        self.tokens, self.logprobs, self._finish_reason = [], [], None
+        self._start = self._cached_tokens = None
         self.was_read = self.was_read or self.has_started
         return mail
 

@@ -98,6 +98,15 @@ def _load_when_idle(stub):
     return load
 
 
+def test_a_session_tells_once_that_a_sequence_has_begun(engine):
+    request = _with_submits(_hello(), {7: _spec(tuple(range(50, 90)), 4)})
+    with _stub(engine) as stub:
+        steps = [frame.step for frame in stub.Session(iter([request]), timeout=60) if frame.HasField("step")]
+    assert (list(steps[0].begun_sequences), list(steps[0].begun_cached_tokens)) == ([7], [0])
+    assert not any(step.begun_sequences for step in steps[1:])
+    assert [list(step.started_sequences) for step in steps if step.started_sequences] == [[7]]
+
+
 def test_a_session_gives_the_tokens_of_the_model(engine, checkpoint):
     core = LocalCore(checkpoint)
     prompts = {7: (1, 2, 3), 2: (50, 60), 9: tuple(range(40))}

@@ -79,6 +79,32 @@ def test_events_come_in_order_and_say_what_was_used(model_dir):
     assert (end.timings.queue_ms, end.timings.prefill_ms) == (3.0, 4.0)
 
 
+def _beginning(is_known):
+    """Computes the prompt until the client is known to have Started."""
+
+    async def script(link, submit):
+        await link.step(submit.sequence, begun_sequences=[submit.sequence], begun_cached_tokens=[2])
+        await is_known.wait()
+        await link.step(submit.sequence, encode("dog"), starts=True, finish=LENGTH)
+
+    return script
+
+
+def test_started_comes_while_the_prompt_is_computed_and_only_once(model_dir):
+    async def main():
+        is_known = asyncio.Event()
+        events = []
+        async with serving(model_dir, _beginning(is_known)) as found:
+            async for event in found.stub.Generate(generate_request(), timeout=60):
+                events.append(event)
+                is_known.set()
+        return events
+
+    events = asyncio.run(main())
+    assert kinds(events) == ["started", "delta", "finished"]
+    assert events[0].started.cached_tokens == events[-1].finished.usage.cached_tokens == 2
+
+
 @pytest.mark.parametrize(
     ("reason", "include_stop", "num_in_deltas"),
     [(EOS, False, 3), (STOP_TOKEN, False, 3), (STOP_TOKEN, True, 4)],
@@ -238,6 +264,7 @@ def test_prompt_logprobs_belong_to_the_prompts_last_tokens(model_dir):
 
     async def script(link, submit):
         column = engine_pb2.LogprobColumn(sequence=submit.sequence, logprobs=[-1.0] * (len(prompt) - 1))
+        await link.step(submit.sequence, begun_sequences=[submit.sequence], begun_cached_tokens=[0])
         await link.step(submit.sequence, starts=True, prompt_logprobs=[column])
         await link.step(submit.sequence, encode("dog"), finish=LENGTH)
 

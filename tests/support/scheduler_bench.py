@@ -17,6 +17,7 @@ class Bench:
         self.previous = None
         self.tokens = {}
         self.finished = {}
+        self.begun = []
         self.started = {}
         self.prompt_logprobs = {}
         self.plans = []
@@ -38,6 +39,7 @@ class Bench:
         for columns in self.scheduler.take_columns().values():
             for number, token in zip(columns.sequences, columns.tokens, strict=True):
                 self.tokens[number].append(token)
+            self.begun += columns.begun
             self.started |= {each.sequence: each for each in columns.started}
             self.finished |= dict(columns.finished)
             self.prompt_logprobs |= {n: each.logprobs for n, each in columns.prompt_logprobs.items()}

@@ -82,6 +82,17 @@ def test_a_preempted_sequence_starts_only_once():
     assert set(bench.started) == {1, 2}
 
 
+def test_a_sequence_is_told_to_have_begun_once_and_before_its_first_token():
+    bench = Bench(num_blocks=7, prefix_caching=False)
+    bench.add(1, 8, 12)
+    bench.add(2, 8, 12)
+    bench.step()
+    assert (bench.begun, bench.started) == ([(1, 0), (2, 0)], {})
+    bench.run()
+    assert bench.scheduler.num_preemptions > 0
+    assert bench.begun == [(1, 0), (2, 0)]
+
+
 def test_equal_prompt_beginnings_are_computed_once():
     bench = Bench()
     prompt = list(range(18))

@@ -117,7 +117,7 @@ class SessionRequest(_message.Message):
     def __init__(self, hello: _Optional[_Union[ClientHello, _Mapping]] = ..., submits: _Optional[_Iterable[_Union[Submit, _Mapping]]] = ..., cancels: _Optional[_Iterable[int]] = ..., stops: _Optional[_Iterable[_Union[StopAt, _Mapping]]] = ..., images: _Optional[_Iterable[_Union[PutImageRequest, _Mapping]]] = ...) -> None: ...
 
 class Step(_message.Message):
-    __slots__ = ("step", "sequences", "tokens", "started_sequences", "started_cached_tokens", "started_queue_us", "started_prefill_us", "finished_sequences", "finished_reasons", "logprobs", "prompt_logprobs")
+    __slots__ = ("step", "sequences", "tokens", "started_sequences", "started_cached_tokens", "started_queue_us", "started_prefill_us", "finished_sequences", "finished_reasons", "logprobs", "prompt_logprobs", "begun_sequences", "begun_cached_tokens")
     STEP_FIELD_NUMBER: _ClassVar[int]
     SEQUENCES_FIELD_NUMBER: _ClassVar[int]
     TOKENS_FIELD_NUMBER: _ClassVar[int]
@@ -129,6 +129,8 @@ class Step(_message.Message):
     FINISHED_REASONS_FIELD_NUMBER: _ClassVar[int]
     LOGPROBS_FIELD_NUMBER: _ClassVar[int]
     PROMPT_LOGPROBS_FIELD_NUMBER: _ClassVar[int]
+    BEGUN_SEQUENCES_FIELD_NUMBER: _ClassVar[int]
+    BEGUN_CACHED_TOKENS_FIELD_NUMBER: _ClassVar[int]
     step: int
     sequences: _containers.RepeatedScalarFieldContainer[int]
     tokens: _containers.RepeatedScalarFieldContainer[int]
@@ -140,7 +142,9 @@ class Step(_message.Message):
     finished_reasons: _containers.RepeatedScalarFieldContainer[_common_pb2.FinishReason]
     logprobs: _containers.RepeatedCompositeFieldContainer[LogprobColumn]
     prompt_logprobs: _containers.RepeatedCompositeFieldContainer[LogprobColumn]
-    def __init__(self, step: _Optional[int] = ..., sequences: _Optional[_Iterable[int]] = ..., tokens: _Optional[_Iterable[int]] = ..., started_sequences: _Optional[_Iterable[int]] = ..., started_cached_tokens: _Optional[_Iterable[int]] = ..., started_queue_us: _Optional[_Iterable[int]] = ..., started_prefill_us: _Optional[_Iterable[int]] = ..., finished_sequences: _Optional[_Iterable[int]] = ..., finished_reasons: _Optional[_Iterable[_Union[_common_pb2.FinishReason, str]]] = ..., logprobs: _Optional[_Iterable[_Union[LogprobColumn, _Mapping]]] = ..., prompt_logprobs: _Optional[_Iterable[_Union[LogprobColumn, _Mapping]]] = ...) -> None: ...
+    begun_sequences: _containers.RepeatedScalarFieldContainer[int]
+    begun_cached_tokens: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, step: _Optional[int] = ..., sequences: _Optional[_Iterable[int]] = ..., tokens: _Optional[_Iterable[int]] = ..., started_sequences: _Optional[_Iterable[int]] = ..., started_cached_tokens: _Optional[_Iterable[int]] = ..., started_queue_us: _Optional[_Iterable[int]] = ..., started_prefill_us: _Optional[_Iterable[int]] = ..., finished_sequences: _Optional[_Iterable[int]] = ..., finished_reasons: _Optional[_Iterable[_Union[_common_pb2.FinishReason, str]]] = ..., logprobs: _Optional[_Iterable[_Union[LogprobColumn, _Mapping]]] = ..., prompt_logprobs: _Optional[_Iterable[_Union[LogprobColumn, _Mapping]]] = ..., begun_sequences: _Optional[_Iterable[int]] = ..., begun_cached_tokens: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class LogprobColumn(_message.Message):
     __slots__ = ("sequence", "logprobs", "num_candidates", "candidate_tokens", "candidate_logprobs")
