@@ -19,6 +19,8 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 from tandem_kernels.dependent_launch import capability, has_dependent_launch
 
 LOG2_E = 1.4426950408889634
+FEW_TOKENS = 1024
+"""Tokens of a step up to which programs wait for memory more than for each other."""
 
 
 def prefill_attention(
@@ -36,7 +38,9 @@ def prefill_attention(
     is_hopper = not q.is_cpu and capability(q.device)[0] == 9
     if fresh_kv is not None and not (is_hopper and can_describe(fresh_kv)):
         fresh_kv = None
-    tile = tile_shape(q.shape[2], q.dtype, is_hopper, fresh_kv is not None)
+    is_fresh = fresh_kv is not None
+    is_large = is_fresh or len(q) > FEW_TOKENS  # fresh prompts of few tokens are graphs', from the pool
+    tile = tile_shape(q.shape[2], q.dtype, is_hopper=is_hopper, is_fresh=is_fresh, is_large=is_large)
     arguments = (k_cache, v_cache, block_tables, rows, cu_seqlens_q, context_lens)
     return tiled_prefill_attention(q, *arguments, scale, fresh_kv, tile)
 
@@ -124,8 +128,18 @@ class TileShape:
     max_registers: int | None = None
 
 
-def tile_shape(head_dim: int, dtype: torch.dtype, is_hopper: bool, is_fresh: bool) -> TileShape:
-    """Tiles that fit into registers without spills and, beside others, into shared memory."""
+def tile_shape(
+    head_dim: int, dtype: torch.dtype, *, is_hopper: bool, is_fresh: bool, is_large: bool
+) -> TileShape:
+    """Tiles that fit into registers and, beside others, into shared memory.
+
+    Args:
+        head_dim: Of queries, keys and values.
+        dtype: Of all of them.
+        is_hopper: Whether the device has Hopper's tensor cores.
+        is_fresh: Whether keys and values are read beside the queries.
+        is_large: Whether there is work for all of the device, so that programs hide each other's waits.
+    """
     if dtype == torch.float32:
         return TileShape(32, 32, 4, 2)
     if not is_hopper:
@@ -133,11 +147,11 @@ def tile_shape(head_dim: int, dtype: torch.dtype, is_hopper: bool, is_fresh: boo
         return TileShape(128, 64 if head_dim <= 64 else 32, 8, 5)
     # Several programs fit an SM: one does its softmax while another multiplies.
     if head_dim <= 64:
-        return TileShape(64, 64, 4, 2, max_registers=128)
-    if is_fresh or head_dim < 128:
+        return TileShape(64, 64, 4, 2, 128) if is_large else TileShape(128, 64, 8, 5, 128)
+    if head_dim < 128 or is_fresh or not is_large:
         return TileShape(64, 64, 4, 3)
     # For a second program on each SM it spills 60 bytes, and takes 293 us where 64 rows take 340.
-    return TileShape(128, 64, 8, 3, max_registers=128)
+    return TileShape(128, 64, 8, 3, 128)
 
 
 def kernel_constants(

@@ -24,6 +24,7 @@ from tandem_kernels.prefill_attention import prefill_attention, tile_shape, tile
 
 DEVICE = kernel_device()
 ON_GPU = DEVICE.type == "cuda"
+ON_HOPPER = ON_GPU and torch.cuda.get_device_capability()[0] == 9
 NEEDS_GPU = pytest.mark.skipif(
     not ON_GPU, reason="the interpreter is too slow for this, or has no such thing"
 )
@@ -37,6 +38,7 @@ HEADS = pytest.mark.parametrize(
         for heads in SMALL_HEADS + (LARGE_HEADS if ON_GPU else [])
     ],
 )
+LOADS = pytest.mark.parametrize("is_large", [False, True], ids=["small", "large"])
 BLOCK_SIZES = pytest.mark.parametrize("block_size", [1, 16])
 # 0 is a row that only fills up a captured batch.
 DECODE_LENGTHS = [1, 7, 0, 127, 128, 129, 300] + ([4097, 1000, 0, 31, 32, 33, 2048] if ON_GPU else [])
@@ -185,16 +187,19 @@ def test_attention_of_queries_inside_a_fused_projection():
 
 
 @DTYPES
+@LOADS
 @BLOCK_SIZES
 @HEADS
 def test_prefill_of_chunks_with_and_without_earlier_context(
-    num_heads, num_kv_heads, head_dim, block_size, dtype
+    num_heads, num_kv_heads, head_dim, block_size, is_large, dtype
 ):
     lengths, new = zip(*CHUNKS, strict=True)
     paged = _paged(lengths, block_size, num_kv_heads, head_dim, dtype)
     starts = [0, *itertools.accumulate(new)]
     q = _random(starts[-1], num_heads, head_dim, dtype=dtype)
-    found = prefill_attention(q, *paged.cache, _tensor(starts), _tensor(lengths), head_dim**-0.5)
+    tile = tile_shape(head_dim, dtype, is_hopper=ON_HOPPER, is_fresh=False, is_large=is_large)
+    lens = _tensor(starts), _tensor(lengths)
+    found = tiled_prefill_attention(q, *paged.cache, *lens, head_dim**-0.5, None, tile)
     for index, (length, count) in enumerate(CHUNKS):
         part = slice(starts[index], starts[index + 1])
         expected = naive_attention(q[part], paged.keys[index], paged.values[index], length - count)
@@ -216,7 +221,7 @@ def test_prefill_of_fresh_chunks_reads_what_lies_beside_the_queries(num_heads, n
     tables = torch.zeros(len(lengths), 1, dtype=torch.int32, device=DEVICE)
     starts = [0, *itertools.accumulate(lengths)]
     arguments = (nowhere, nowhere, tables, _tensor(range(len(lengths))), _tensor(starts), _tensor(lengths))
-    tile = tile_shape(head_dim, dtype, is_hopper=True, is_fresh=True)
+    tile = tile_shape(head_dim, dtype, is_hopper=True, is_fresh=True, is_large=True)
     found = tiled_prefill_attention(q, *arguments, head_dim**-0.5, kv, tile)
     for index, (begin, end) in enumerate(itertools.pairwise(starts)):
         if index == 2:  # whose values are broken, which is nobody else's trouble

@@ -97,12 +97,15 @@ def _decode(num_heads: int, num_kv_heads: int, head_dim: int, kv_block_size: int
     )
 
 
-def _prefill(head_dim: int, kv_block_size: int, capability: int, is_fresh: bool = False) -> KernelCase:
-    tile = tile_shape(head_dim, torch.bfloat16, capability == 90, is_fresh)
+def _prefill(
+    head_dim: int, kv_block_size: int, capability: int, *, is_large: bool, is_fresh: bool = False
+) -> KernelCase:
+    is_hopper = capability == 90
+    tile = tile_shape(head_dim, torch.bfloat16, is_hopper=is_hopper, is_fresh=is_fresh, is_large=is_large)
     kv = f"tensordesc<bf16[{tile.block_n},{head_dim}]>" if is_fresh else "*bf16"
     place = "fresh" if is_fresh else f"b{kv_block_size}"
     return KernelCase(
-        name=f"prefill-attention-d{head_dim}-{place}-for-{capability}",
+        name=f"prefill-attention-d{head_dim}-{place}-{'large' if is_large else 'small'}-for-{capability}",
         kernel=_prefill_attention_kernel,
         types=f"*bf16 {kv} {kv} *i32 *i32 *i32 *i32 *bf16 i32 fp32 i32 i32 i32",
         constants=prefill_constants(32, 8, head_dim, kv_block_size, tile, is_fresh),
@@ -295,7 +298,8 @@ CASES = [
     ),
     *(case for projection in _PROJECTIONS for case in _projections(*projection)),
     *(_decode(*shape, kv_block_size) for shape in _DECODE_SHAPES for kv_block_size in (1, 16)),
-    *(_prefill(*case) for case in itertools.product((64, 80, 128), (1, 16), (80, 90))),
-    *(_prefill(head_dim, 16, 90, is_fresh=True) for head_dim in (64, 128)),
+    *(_prefill(*case, 90, is_large=True) for case in itertools.product((64, 80, 128), (1, 16))),
+    *(_prefill(*case, is_large=False) for case in itertools.product((64, 80, 128), (1, 16), (80, 90))),
+    *(_prefill(head_dim, 16, 90, is_large=True, is_fresh=True) for head_dim in (64, 128)),
     *(case for vocab_size in (32000, 128256, 151936) for case in _sample(vocab_size)),
 ]  # fmt: skip
