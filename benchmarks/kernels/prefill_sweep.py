@@ -1,4 +1,4 @@
-"""Measures tiles of prefill attention, of which `prefill_attention.tile_shape` has the best.
+"""Measures tiles of prefill attention, of which `prefill_tiles.tile_shape` has the best.
 
 Once with the context in the pool, and once with fresh prompts, read where the projection leaves them.
 
@@ -16,7 +16,8 @@ from triton.runtime.errors import OutOfResources
 
 from benchmarks.kernels.timing import median_us
 from tandem_bench.record import write_result
-from tandem_kernels.prefill_attention import TileShape, tiled_prefill_attention
+from tandem_kernels.prefill_attention import tiled_prefill_attention
+from tandem_kernels.prefill_tiles import TileShape
 
 BLOCK_SIZE = 16
 # Query heads, KV heads, head size.

@@ -8,8 +8,6 @@ Where chunks are all that their sequences have, keys and values are not looked u
 the projection left them: on Hopper the copy engine then brings whole tiles (TMA).
 """
 
-from dataclasses import dataclass
-
 import torch
 import triton
 import triton.language as tl
@@ -17,10 +15,9 @@ from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from tandem_kernels.dependent_launch import capability, has_dependent_launch
+from tandem_kernels.prefill_tiles import FEW_TOKENS, TileShape, tile_shape
 
 LOG2_E = 1.4426950408889634
-FEW_TOKENS = 1024
-"""Tokens of a step up to which programs wait for memory more than for each other."""
 
 
 def prefill_attention(
@@ -61,7 +58,7 @@ def tiled_prefill_attention(
     context_lens: torch.Tensor,  # [B]
     scale: float,
     fresh_kv: torch.Tensor | None,  # [T, 2G, D]
-    tile: "TileShape",
+    tile: TileShape,
 ) -> torch.Tensor:  # [T, H, D]
     """The same, cut as `tile` says; `fresh_kv` is read if it is there, whatever the device."""
     num_tokens, num_heads, head_dim = q.shape
@@ -107,51 +104,6 @@ def _described(fresh_kv: torch.Tensor, block_n: int) -> tuple[TensorDescriptor, 
         TensorDescriptor(part, shape, strides, [block_n, head_dim]) for part in fresh_kv.chunk(2, 1)
     )
     return keys, values
-
-
-@dataclass(frozen=True)
-class TileShape:
-    """How the kernel is cut.
-
-    Attributes:
-        block_m: Queries of a program.
-        block_n: Keys of a tile.
-        num_warps: Of a program.
-        num_stages: Of the pipeline; the lookup in the block table takes every other one.
-        max_registers: Of a thread; None leaves it to the compiler.
-    """
-
-    block_m: int
-    block_n: int
-    num_warps: int
-    num_stages: int
-    max_registers: int | None = None
-
-
-def tile_shape(
-    head_dim: int, dtype: torch.dtype, *, is_hopper: bool, is_fresh: bool, is_large: bool
-) -> TileShape:
-    """Tiles that fit into registers and, beside others, into shared memory.
-
-    Args:
-        head_dim: Of queries, keys and values.
-        dtype: Of all of them.
-        is_hopper: Whether the device has Hopper's tensor cores.
-        is_fresh: Whether keys and values are read beside the queries.
-        is_large: Whether there is work for all of the device, so that programs hide each other's waits.
-    """
-    if dtype == torch.float32:
-        return TileShape(32, 32, 4, 2)
-    if not is_hopper:
-        # Before Hopper the queries are in registers: 64 keys of size 128 beside them would spill.
-        return TileShape(128, 64 if head_dim <= 64 else 32, 8, 5)
-    # Several programs fit an SM: one does its softmax while another multiplies.
-    if head_dim <= 64:
-        return TileShape(64, 64, 4, 2, 128) if is_large else TileShape(128, 64, 8, 5, 128)
-    if head_dim < 128 or is_fresh or not is_large:
-        return TileShape(64, 64, 4, 3)
-    # For a second program on each SM it spills 60 bytes, and takes 293 us where 64 rows take 340.
-    return TileShape(128, 64, 8, 3, 128)
 
 
 def kernel_constants(

@@ -20,7 +20,8 @@ from tandem_kernels.decode_plan import (
     empty_plan,
 )
 from tandem_kernels.plan_decode import MAX_LONGER, plan_decode
-from tandem_kernels.prefill_attention import prefill_attention, tile_shape, tiled_prefill_attention
+from tandem_kernels.prefill_attention import prefill_attention, tiled_prefill_attention
+from tandem_kernels.prefill_tiles import tile_shape
 
 DEVICE = kernel_device()
 ON_GPU = DEVICE.type == "cuda"

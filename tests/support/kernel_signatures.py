@@ -22,11 +22,8 @@ from tandem_kernels.linear import _linear_kernel, kernel_constants as linear_con
 from tandem_kernels.norm_gate_up_silu import _norm_gate_up_silu_kernel, kernel_constants as gate_up_constants
 from tandem_kernels.norm_qkv_rope_store import _norm_qkv_rope_store_kernel, kernel_constants as qkv_constants
 from tandem_kernels.plan_decode import _plan_kernel
-from tandem_kernels.prefill_attention import (
-    _prefill_attention_kernel,
-    kernel_constants as prefill_constants,
-    tile_shape,
-)
+from tandem_kernels.prefill_attention import _prefill_attention_kernel, kernel_constants as prefill_constants
+from tandem_kernels.prefill_tiles import tile_shape
 from tandem_kernels.projection_tiles import BATCH_BUCKETS, MEASURED, Tile, default_tile
 from tandem_kernels.quick_gelu import _quick_gelu_kernel
 from tandem_kernels.rms_norm import _add_rms_norm_kernel, _rms_norm_kernel
