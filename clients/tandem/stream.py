@@ -10,7 +10,7 @@ import grpc
 from tandem import decode, status
 from tandem.collect import Collector
 from tandem.request import Request
-from tandem.result import Completion, Delta, Event
+from tandem.result import Completion, Delta, Event, Started
 from tandem.resumption import Resumption
 from tandem.retry import Deadline, RetryPolicy
 
@@ -98,7 +98,8 @@ class Stream:
                 for response in self._call:
                     event = self._resumption.new_part(decode.event(response))
                     if event is not None:
-                        has_news = True
+                        # That a request has started can be said of the next attempt too.
+                        has_news = has_news or not isinstance(event, Started)
                         yield event
                 return
             except grpc.RpcError as rpc_error:

@@ -54,6 +54,27 @@ def test_a_call_that_answered_nothing_is_retried(
     assert len(servicer.requests) == 3
 
 
+def test_a_call_that_only_started_is_retried_and_starts_once(served: Served) -> None:
+    servicer, target = served
+    failure = errors.UnavailableError("gone")
+
+    async def events() -> list[tandem.Event]:
+        async with tandem.AsyncClient(target) as each:
+            return [event async for event in each.stream("one two")]
+
+    with tandem.Client(target) as each:
+        undisturbed = list(each.stream("one two"))
+        servicer.failures_after_start = [failure] * 2
+        assert list(each.stream("one two")) == undisturbed
+    servicer.failures_after_start = [failure] * 2
+    assert asyncio.run(events()) == undisturbed
+    assert len(servicer.requests) == 1 + 3 + 3
+    servicer.failures_after_start = [failure] * 6
+    for error in both_ways("generate", target, "one two"):
+        assert type(error) is tandem.UnavailableError
+    assert not servicer.failures_after_start
+
+
 NOT_RETRIED = [
     errors.OverloadedError("too large"),
     errors.InternalError("broke"),

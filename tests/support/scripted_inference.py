@@ -22,6 +22,7 @@ class ScriptedInference(inference_pb2_grpc.InferenceServicer):
 
     Attributes:
         failures: Errors with which the next calls fail before they answer.
+        failures_after_start: Errors with which the next calls fail once they have said Started.
         requests: Every request that came.
         time_left_s: What the deadline of the latest call left it, or None if it had none.
         num_held: GenerateMany answers whenever it has this many requests, the latest first.
@@ -30,6 +31,7 @@ class ScriptedInference(inference_pb2_grpc.InferenceServicer):
 
     def __init__(self) -> None:
         self.failures: list[errors.ServiceError] = []
+        self.failures_after_start: list[errors.ServiceError] = []
         self.requests: list[Any] = []
         self.time_left_s: float | None = None
         self.num_held = 1
@@ -41,6 +43,8 @@ class ScriptedInference(inference_pb2_grpc.InferenceServicer):
         with self._watched(context) as ended:
             for event in _events(request):
                 yield inference_pb2.GenerateResponse(request_id=request.request_id, **event)
+                if "started" in event and self.failures_after_start:
+                    _abort(context, self.failures_after_start.pop(0))
                 if not _goes_on(event, ended, context):
                     return
 
