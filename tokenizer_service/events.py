@@ -37,7 +37,7 @@ class TokenLogprob:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The prompt of answer `index` is computed."""
+    """The prompt of answer `index` is being computed, or has been, if its log-probabilities are asked for."""
 
     index: int
     prompt_tokens: int
