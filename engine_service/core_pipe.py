@@ -10,6 +10,8 @@ from typing import Any
 from engine_service.core_messages import Command, Report
 
 _LENGTH = struct.Struct("!Q")
+# The system holds less than an image for a reader, and the server needs a moment to hand on the rest.
+_REST_S = 0.002
 READ_BYTES = 1 << 20
 """The size of a reader's buffer. It is made once: a new one is new pages for each message."""
 
@@ -25,6 +27,11 @@ class FrameReader:
 
     def __init__(self) -> None:
         self._data = bytearray()
+
+    @property
+    def is_amid(self) -> bool:
+        """Whether a message has begun and not ended."""
+        return bool(self._data)
 
     def feed(self, data: bytes | memoryview) -> Iterator[Any]:
         """The messages that end in `data`; they must all be taken."""
@@ -52,7 +59,9 @@ class CoreEnd:
         self._reader = FrameReader()
 
     def poll(self, timeout_s: float) -> bool:
-        """Waits until something can be received, and says whether it can."""
+        """Waits until something can be received, and says whether it can; a moment at least for a rest."""
+        if self._reader.is_amid:
+            timeout_s = max(timeout_s, _REST_S)
         return bool(self._readable.poll(timeout_s * 1000))
 
     def recv(self) -> list[Command]:

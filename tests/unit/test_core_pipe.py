@@ -1,11 +1,13 @@
-"""The pipe between server and core: whole messages out of any pieces, and no wait for the rest of one."""
+"""The pipe between server and core: whole messages out of any pieces, hardly a wait for the rest of one."""
 
 import itertools
 import socket
+import threading
 
 import pytest
 from hypothesis import given, strategies as st
 
+from engine_service import core_pipe
 from engine_service.core_messages import End, PutImage, Shutdown
 from engine_service.core_pipe import CoreEnd, FrameReader, framed
 
@@ -52,6 +54,20 @@ def test_a_command_that_is_still_coming_holds_nothing_up(ends):
         sent += server.send(data[sent:])
         commands = core.recv()
     assert commands == [IMAGE]
+
+
+def test_images_that_the_server_writes_are_taken_before_the_next_step(ends, monkeypatch):
+    # A machine that stalls may take longer for the rest than the core usually waits.
+    monkeypatch.setattr(core_pipe, "_REST_S", 10.0)
+    server, core = ends
+    writer = threading.Thread(target=server.sendall, args=(framed([IMAGE]) * 8,))
+    writer.start()
+    commands = []
+    assert core.poll(10)
+    while core.poll(0):
+        commands += core.recv()
+    writer.join()
+    assert commands == [IMAGE] * 8
 
 
 def test_a_report_is_a_frame(ends):
