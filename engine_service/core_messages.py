@@ -1,4 +1,7 @@
-"""What the server process and the core process say to each other over their pipe."""
+"""What the server process and the core process say to each other over their pipe.
+
+These classes have no slots: with them pickle takes about twice as long.
+"""
 
 from dataclasses import dataclass, field
 
