@@ -61,7 +61,9 @@ class EngineConfig(ServerConfig):
         256, "memory on the host of images' pixels; more images at once are refused", unit="MiB"
     )
     prefix_caching: bool = flag(True, "reuse the KV cache of equal prompt beginnings")
-    num_threads: int = flag(0, "CPU threads of the model; 0 takes half of the cores", unit="threads")
+    num_threads: int = flag(
+        0, "CPU threads of the model; 0: half of the cores, beside a GPU one", unit="threads"
+    )
     max_message_mib: int = flag(64, "largest message taken from a client", unit="MiB")
     heartbeat_timeout_s: float = flag(
         0.0,

@@ -33,7 +33,7 @@ def write_result(name: str, figures: dict[str, Any], directory: Path = RESULTS, 
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": {
             "cpu": _cpu_model(),
-            "cores": os.cpu_count(),
+            "cores": len(os.sched_getaffinity(0)),
             "gpus": _gpus(),
             "system": platform.platform(terse=True),
             "load_average_at_start": _LOAD_AVERAGE,
