@@ -10,10 +10,11 @@ from typing import Any
 from engine_service.core_messages import Command, Report
 
 _LENGTH = struct.Struct("!Q")
-# The system holds less than an image for a reader, and the server needs a moment to hand on the rest.
+# The system may hold less than a message for a reader, and the server needs a moment to hand on the rest.
 _REST_S = 0.002
 READ_BYTES = 1 << 20
-"""The size of a reader's buffer. It is made once: a new one is new pages for each message."""
+"""What a reader takes at once, into a buffer that is made once: a new one is new pages for each message.
+The pipe is asked to hold as much, so that an image goes through it whole."""
 
 
 def framed(message: object) -> bytes:

@@ -34,6 +34,8 @@ def start_core(config: EngineConfig) -> StartedCore:
     # A fresh interpreter: forking a process with gRPC threads is not safe.
     context = multiprocessing.get_context("spawn")
     pipe, core_end = socket.socketpair()
+    for end in (pipe, core_end):
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, READ_BYTES)
     process = context.Process(target=core_main.main, args=(config, core_end), name="tandem-core")
     process.start()
     core_end.close()  # so that the pipe ends when the core does
@@ -73,8 +75,14 @@ class CoreProcess(asyncio.BufferedProtocol):
     def send(self, command: Command) -> None:
         """Passes a command on, with all others of this moment; commands to a dead core are lost."""
         if not self._commands:
-            asyncio.get_running_loop().call_soon(self._flush)
+            asyncio.get_running_loop().call_soon(self.flush)
         self._commands.append(command)
+
+    def flush(self) -> None:
+        """Passes on now what would be passed on in a moment."""
+        commands, self._commands = self._commands, []
+        if commands and self._transport is not None:
+            self._transport.write(framed(commands))
 
     def watch(self, timeout_s: float) -> None:
         """From now on kills the core once it has been silent for `timeout_s` seconds, or a little more."""
@@ -122,11 +130,6 @@ class CoreProcess(asyncio.BufferedProtocol):
             task.cancel()
         self._lose()
         self._run(self._bury())
-
-    def _flush(self) -> None:
-        commands, self._commands = self._commands, []
-        if self._transport is not None:
-            self._transport.write(framed(commands))
 
     async def _watch(self, timeout_s: float) -> None:
         num_reads, num_silent = self._num_reads, 0

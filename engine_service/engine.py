@@ -130,6 +130,11 @@ class Engine:
             self._send(PutImage(sha256, pixels))
         return was_there
 
+    def flush(self) -> None:
+        """Lets the core have at once what was asked of it."""
+        if self._core is not None:
+            self._core.flush()
+
     async def run(self) -> None:
         """Keeps a core running until cancelled, or until the first one fails to start."""
         num_failures = 0

@@ -33,15 +33,15 @@ def image_violations(spec: pb.SequenceSpec, info: EngineInfo) -> Iterator[Violat
         yield Violation("images", f"{count} different images; at most {info.vision.max_images}")
 
 
-def check_image(request: pb.PutImageRequest, info: EngineInfo) -> None:
-    """Sees whether pixels are what they are said to be.
+def check_image(request: pb.PutImageRequest, pixels: bytes, info: EngineInfo) -> None:
+    """Sees whether a request's pixels are what they are said to be.
 
     Raises:
         InvalidRequestError: They are not, or the model takes none.
     """
     if info.vision is None:
         raise invalid(Violation("pixels", f"{info.model} takes no images"))
-    if violations := list(_pixel_violations(request, info.vision.image_size)):
+    if violations := list(_pixel_violations(request, pixels, info.vision.image_size)):
         raise invalid(*violations)
 
 
@@ -83,15 +83,15 @@ def _overlaps(spec: pb.SequenceSpec) -> Iterator[Violation]:
             )
 
 
-def _pixel_violations(request: pb.PutImageRequest, image_size: int) -> Iterator[Violation]:
+def _pixel_violations(request: pb.PutImageRequest, pixels: bytes, image_size: int) -> Iterator[Violation]:
     for name in ("height", "width"):
         if getattr(request, name) != image_size:
             yield Violation(name, f"{getattr(request, name)}; images of this model have {image_size}")
     num_bytes = request.height * request.width * 3
-    if len(request.pixels) != num_bytes:
+    if len(pixels) != num_bytes:
         shape = f"{request.height} rows of {request.width} pixels have {num_bytes}"
-        yield Violation("pixels", f"has {len(request.pixels)} bytes; {shape}")
-    if request.sha256 != (found := hashlib.sha256(request.pixels).digest()):
+        yield Violation("pixels", f"has {len(pixels)} bytes; {shape}")
+    if request.sha256 != (found := hashlib.sha256(pixels).digest()):
         yield Violation(
             "sha256", f"{request.sha256.hex()[:16]}… is not the pixels', which is {found.hex()[:16]}…"
         )

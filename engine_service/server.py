@@ -126,10 +126,12 @@ class EngineServicer(engine_pb2_grpc.EngineServicer):
             self._engine.end(session, sequence)
         for stop in request.stops:
             self._engine.end(session, stop.sequence)
+        self._engine.flush()
 
     def _take_image(self, request: pb.PutImageRequest) -> bool:
-        image_conversion.check_image(request, self._engine.ready_info())
-        return self._engine.put_image(request.sha256, request.pixels)
+        pixels = request.pixels  # a copy of them each time
+        image_conversion.check_image(request, pixels, self._engine.ready_info())
+        return self._engine.put_image(request.sha256, pixels)
 
     def _submit(self, submit: pb.Submit, session: ClientSession) -> None:
         try:
