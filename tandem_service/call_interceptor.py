@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
 from typing import Any
 
 import grpc
@@ -24,6 +25,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         """`calls` is labelled by method and code; `names` are methods' by path, and others share a label."""
         self._calls = calls
         self._names = names
+        self._watched: dict[str, tuple[Any, Any]] = {}  # handlers by path: as they came, and watched
 
     async def intercept_service(
         self,
@@ -35,6 +37,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if path.startswith(PREFIX):
             return await continuation(handler_call_details)
         call = _Call(self._calls, self._names.get(path, _OTHER))
+        _current.set(call)
         task = asyncio.current_task()
         assert task is not None
         task.add_done_callback(call.count)
@@ -42,7 +45,16 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if handler is None:
             call.code = grpc.StatusCode.UNIMPLEMENTED
             return None
-        return call.watched(handler)
+        return self._watched_once(path, handler)
+
+    def _watched_once(self, path: str, handler: Any) -> Any:
+        """The same for the same handler, where its path has a name: clients may make up any number."""
+        known, watched = self._watched.get(path, (None, None))
+        if handler is not known:
+            watched = _watched(handler)
+            if path in self._names:
+                self._watched[path] = handler, watched
+        return watched
 
 
 class _Call:
@@ -58,20 +70,25 @@ class _Call:
         """`task`, which ran the call, is done."""
         self._calls.labels(self._method, self.code.name).inc()
 
-    def watched(self, handler: Any) -> Any:
-        """A handler that does the same and leaves its status here. It costs nothing for each message."""
-        kind, run = kind_of(handler), behaviour_of(handler)
 
-        async def watch(request: Any, context: Any) -> Any:
-            code = grpc.StatusCode.UNKNOWN
-            try:
-                response = await run(request, context)
-                code = grpc.StatusCode.OK
-            except asyncio.CancelledError:
-                code = code_of_cancelled(context.time_remaining())
-                raise
-            finally:
-                self.code = context.code() or code
-            return response
+# A call's method runs in the task, and so in the context, of its interceptors.
+_current: ContextVar[_Call] = ContextVar("tandem_call")
 
-        return handler._replace(**{kind: watch})
+
+def _watched(handler: Any) -> Any:
+    """A handler that does the same and leaves its status with the current call. No message costs more."""
+    kind, run = kind_of(handler), behaviour_of(handler)
+
+    async def watch(request: Any, context: Any) -> Any:
+        code = grpc.StatusCode.UNKNOWN
+        try:
+            response = await run(request, context)
+            code = grpc.StatusCode.OK
+        except asyncio.CancelledError:
+            code = code_of_cancelled(context.time_remaining())
+            raise
+        finally:
+            _current.get().code = context.code() or code
+        return response
+
+    return handler._replace(**{kind: watch})

@@ -7,6 +7,7 @@ from typing import Protocol
 from tokenizer_service.token_table import TokenTable
 
 _REPLACEMENT = "\ufffd"
+_Utf8Decoder = codecs.getincrementaldecoder("utf-8")
 
 
 class Detokenizer(Protocol):
@@ -65,7 +66,7 @@ class ByteLevelDetokenizer:
         """`texts` are those of `table`, with special tokens or without."""
         self._pieces = table.pieces
         self._texts = texts
-        self._utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._utf8 = _Utf8Decoder(errors="replace")
         self._run_text = ""
         self._run_length = 0
 
@@ -133,7 +134,7 @@ class PieceDetokenizer:
             b"".join(run).decode()
         except UnicodeDecodeError:
             return [_REPLACEMENT if piece else "" for piece in run]
-        utf8 = codecs.getincrementaldecoder("utf-8")()
+        utf8 = _Utf8Decoder()
         return [utf8.decode(piece) for piece in run]
 
     def _without_mark(self, token: int, text: str) -> str:

@@ -37,7 +37,8 @@ class Observer:
             origin: Where it comes from, with the trace context that the client sent.
             deadline_s: When its call ends, on the loop's clock.
         """
-        origin = dataclasses.replace(origin, request_id=origin.request_id[:_MAX_ID_CHARS])
+        if len(origin.request_id) > _MAX_ID_CHARS:
+            origin = dataclasses.replace(origin, request_id=origin.request_id[:_MAX_ID_CHARS])
         span = self._tracer.begin(method, origin.traceparent, request_id=origin.request_id)
         return RequestRecord(self.metrics, method, origin, span, deadline_s, logs=self._logs_requests)
 

@@ -9,6 +9,7 @@ from tokenizer_service.request import Sampling, SamplingFields
 from tokenizer_service.validation import sampling_violations
 
 _FROM_MODEL = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+_NAMES = tuple(each.name for each in dataclasses.fields(Sampling))
 
 
 def load_defaults(directory: Path, config: TokenizerServiceConfig) -> Sampling:
@@ -38,5 +39,5 @@ def load_defaults(directory: Path, config: TokenizerServiceConfig) -> Sampling:
 
 def resolve(fields: SamplingFields, defaults: Sampling) -> Sampling:
     """The request's sampling with the defaults filled in; its seed is dealt with apart."""
-    values = {each.name: getattr(fields, each.name) for each in dataclasses.fields(Sampling)}
-    return dataclasses.replace(defaults, **{k: v for k, v in values.items() if v is not None})
+    values = ((getattr(fields, name), getattr(defaults, name)) for name in _NAMES)
+    return Sampling(*(default if sent is None else sent for sent, default in values))

@@ -2,7 +2,7 @@
 
 import asyncio
 import functools
-import uuid
+import secrets
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -66,7 +66,8 @@ class InferenceServicer(inference_pb2_grpc.InferenceServicer):
         self, request: inference_pb2.GenerateRequest, context: Context
     ) -> None:
         """See inference.proto."""
-        origin = Origin(client_of(context), request.request_id or uuid.uuid4().hex, _traceparent(context))
+        request_id = request.request_id or secrets.token_hex(16)
+        origin = Origin(client_of(context), request_id, _traceparent(context))
         deadline_s = _deadline_s(context)
         with self._observer.request("Generate", origin, deadline_s) as record:
 
