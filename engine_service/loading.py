@@ -96,7 +96,8 @@ def _num_threads(device: torch.device) -> int:
 
     The services and their clients need cores too: with a thread on each core, the threads of one operation
     wait for the one that was put aside (2 busy cores, demo model: 27 ms a step became 270). Beside a GPU
-    there is nothing to share out but the copying of an image (16 threads on 2 cores: its prefill of 15 ms became 71).
+    there is nothing to share out but the copying of an image (16 threads on 2 cores: a prefill of 15 ms took
+    71).
     """
     return 1 if device.type == "cuda" else max(1, len(os.sched_getaffinity(0)) // 2)
 
