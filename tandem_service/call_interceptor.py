@@ -48,7 +48,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return self._watched_once(path, handler)
 
     def _watched_once(self, path: str, handler: Any) -> Any:
-        """The same for the same handler, where its path has a name: clients may make up any number."""
+        """The same for the same handler, where its path has a name: of others clients can make up many."""
         known, watched = self._watched.get(path, (None, None))
         if handler is not known:
             watched = _watched(handler)
