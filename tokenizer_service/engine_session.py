@@ -20,6 +20,8 @@ from tokenizer_service.submission import Submission
 
 # A request that takes the engine down with it must not do so for ever.
 _MAX_RESUBMISSIONS = 3
+# A session may end for its age alone; the next one is there at once.
+_RENEWAL_S = 2.0
 
 
 class EngineSession:
@@ -57,7 +59,13 @@ class EngineSession:
         self._images: EngineImages | None = None
         self._image_tasks: set[asyncio.Task[None]] = set()
         self._bell = Bell()
+        self._is_settled = asyncio.Event()
+        self._is_settled.set()
         self._timers: list[asyncio.TimerHandle] = []
+
+    async def settle(self) -> None:
+        """Waits for the session that follows one which has just ended, if it comes soon."""
+        await self._is_settled.wait()
 
     def submit(
         self, spec: SequenceSpec, deadline_s: float | None, on_mail: Callable[[], None]
@@ -154,6 +162,7 @@ class EngineSession:
             timer.cancel()
         is_same = self.info is None or info.is_same_model(self.info)
         self.info, self._images, self.is_connected = info, images, True
+        self._is_settled.set()
         self._commands.clear()
         for submission in list(self._submissions.values()):
             self._resubmit(submission, is_same)
@@ -178,7 +187,11 @@ class EngineSession:
         self._end_images()
         self._on_connection(False)
         loop = asyncio.get_running_loop()
-        self._timers = [loop.call_later(self._timeout_s, self._give_up)]
+        self._is_settled.clear()
+        self._timers = [
+            loop.call_later(_RENEWAL_S, self._is_settled.set),
+            loop.call_later(self._timeout_s, self._give_up),
+        ]
         # Only an engine that is there ends by itself what is late.
         for number, submission in self._submissions.items():
             if submission.first_token_deadline_s is not None:

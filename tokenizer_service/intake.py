@@ -52,6 +52,7 @@ async def start(
     images = await model.vision.spans(request, starts) if model.vision is not None else ()
     automaton = StopAutomaton(request.stop.strings) if request.stop.strings else None
     seed = request_seed(request.sampling.seed)
+    await model.session.settle()
     answers = []
     for index in range(request.n):
         spec = _spec(request, sampling, answer_seed(seed, index), prompt, images, max_tokens, received_s)

@@ -8,7 +8,7 @@ from support.processes import running_service
 # One sequence runs at a time, for 0.4 s; a session lives for 2 s and a bit.
 FLAGS = ("--fake", "--fake-rate=20", "--max-num-seqs=1")
 AGE = ("--max-connection-age-s=1", "--max-connection-age-grace-s=1")
-NUM_REQUESTS = 15
+NUM_REQUESTS = 12
 NUM_TOKENS = 8
 
 

@@ -142,6 +142,21 @@ def test_an_engine_that_comes_back_goes_on_behind_what_arrived(model_dir):
     assert error.info.reason == "ENGINE_LOST"
 
 
+def test_a_request_between_two_sessions_waits_for_the_second(model_dir):
+    async def main():
+        async with serving(model_dir, dog, with_engine=False) as found:
+            async with running_engine(found.engine, found.engine_address):
+                await found.until_health(1)
+            await found.until_health(2)
+            between = found.stub.Generate(generate_request())
+            # The service answers this after the other has come.
+            await found.stub.ListModels(inference_pb2.ListModelsRequest())
+            async with running_engine(found.engine, found.engine_address):
+                return await events_of(between)
+
+    assert asyncio.run(main())[-1].HasField("finished")
+
+
 def test_another_model_does_not_go_on_with_what_was_shown(model_dir):
     script = TwoLives()
 
