@@ -7,15 +7,16 @@ from tandem_bench.measurement import Failure, Measurement, Outcome
 from tandem_bench.peers import COMPILED, EAGER, PeerWork, run_peer
 from tandem_bench.workloads.latency import NUM_INPUT
 
-# Compiled, each number of sequences costs about a minute before its first token: `--peer-timeout`.
-WORK = {EAGER: ((1, 16, 64, 256), 64), COMPILED: ((1, 16, 64, 256), 256)}
+# Numbers of sequences that share a process, and how many tokens each is to make. Compiled, each number has a
+# process of its own, and with it code for that number alone: a second one would be compiled for any number.
+WORK = [(EAGER, (1, 16, 64, 256), 64)] + [(COMPILED, (num_seqs,), 256) for num_seqs in (256, 64, 16, 1)]
 
 
 def peers(bench: Bench) -> Iterator[Outcome]:
     """Milliseconds of a step after prompts as long as those of `latency`."""
     shrink = bench.settings.shrink
     bench.close_engine()
-    for kind, (batches, num_output) in WORK.items():
+    for kind, batches, num_output in WORK:
         work = PeerWork(
             batches,
             max(1, NUM_INPUT // shrink),
@@ -26,4 +27,4 @@ def peers(bench: Bench) -> Iterator[Outcome]:
         for batch in result.batches:
             yield Measurement(f"latency-{batch.num_seqs}-{kind}", "ms/step", batch.ms_per_step)
         if result.error:
-            yield Failure(f"latency-{kind}", result.error)
+            yield Failure(f"latency-{kind}", f"{batches} sequences: {result.error}")
