@@ -1,5 +1,6 @@
 """From a request to the messages that carry it."""
 
+import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -33,7 +34,7 @@ def generate_request(request: Request) -> inference_pb2.GenerateRequest:
     message = inference_pb2.GenerateRequest()
     _set_input(message, request)
     _set_all(message, request, _TOP)
-    message.images.extend(_image(each) for each in request.images)
+    _set_images(message, request.images)
     _set_sampling(message, request)
     _set_stop(message, request)
     _set_output(message, request)
@@ -176,7 +177,13 @@ def _part(part: str | Image) -> inference_pb2.ContentPart:
         return inference_pb2.ContentPart(image=_image(part))
     if isinstance(part, str):
         return inference_pb2.ContentPart(text=part)
-    raise TypeError(f"messages: a part of a message's content is text or an Image, not {part!r}")
+    raise TypeError(f"messages: a part of a message's content is text or an Image, not {reprlib.repr(part)}")
+
+
+def _set_images(message: inference_pb2.GenerateRequest, images: Sequence[Image]) -> None:
+    if not isinstance(images, Sequence) or not all(isinstance(each, Image) for each in images):
+        raise TypeError(f"images={reprlib.repr(images)}: is no list of Images; tandem.image() makes them")
+    message.images.extend(_image(each) for each in images)
 
 
 def _image(image: Image) -> common_pb2.Image:
