@@ -1,11 +1,14 @@
 """A mix through the whole service: client, tokenizer service, engine; then in the engine alone."""
 
+import itertools
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
 from tandem_bench.bench import Bench, say
+from tandem_bench.engine_driver import Run
 from tandem_bench.load import Lengths, mix
 from tandem_bench.measurement import Measurement, percentiles, rounded
 from tandem_bench.services import running_services
@@ -14,6 +17,7 @@ from tandem_bench.serving.figures import Figures, latencies
 from tandem_bench.serving.load_plan import LEAST_REQUESTS, REQUESTS_PER_STREAM, Load
 from tandem_bench.serving.run import Work, measure
 from tandem_bench.serving.server import plain_server
+from tandem_bench.serving.timed_answer import TimedAnswer
 from tandem_bench.specs import random_specs
 
 POISSON_SHARE = 0.5
@@ -21,10 +25,23 @@ POISSON_SHARE = 0.5
 
 @dataclass(frozen=True)
 class _Served:
-    """What was measured through the services."""
+    """What was measured through the services.
+
+    Attributes:
+        answers: Those of the counted runs.
+    """
 
     num_streams: int
     measurement: Measurement
+    answers: list[TimedAnswer]
+
+
+@dataclass(frozen=True)
+class _Alone:
+    """One sequence in the engine alone, with nothing beside it."""
+
+    num_input: int
+    run: Run
 
 
 def serve(bench: Bench, mix_name: str, streams: tuple[int, ...] = ()) -> Iterator[Measurement]:
@@ -48,11 +65,11 @@ def serve(bench: Bench, mix_name: str, streams: tuple[int, ...] = ()) -> Iterato
             for num_streams in streams or bench.settings.streams:
                 load = Load(num_streams=num_streams, num_requests=_num_requests(num_streams, lengths))
                 name = f"{prefix}-{num_streams}{suffix}"
-                found.append(_Served(num_streams, _through(bench, clients, name, lengths, load)))
+                found.append(_through(bench, clients, name, lengths, load))
                 yield found[-1].measurement
             rate = bench.settings.rate or POISSON_SHARE * _capacity(found, lengths)
             load = Load(rate=rate, num_requests=len(lengths.inputs))
-            yield _through(bench, clients, f"{prefix}-poisson{suffix}", lengths, load)
+            yield _through(bench, clients, f"{prefix}-poisson{suffix}", lengths, load).measurement
     yield from _beside_engine(bench, prefix, lengths, flags, found)
 
 
@@ -67,7 +84,7 @@ def _capacity(found: list[_Served], lengths: Lengths) -> float:
     return tokens_per_s / lengths.num_output_tokens * len(lengths.inputs)
 
 
-def _through(bench: Bench, clients: Clients, name: str, lengths: Lengths, load: Load) -> Measurement:
+def _through(bench: Bench, clients: Clients, name: str, lengths: Lengths, load: Load) -> _Served:
     vocab_size = bench.settings.shape.vocab_size
     runs: list[Figures] = []
 
@@ -81,13 +98,15 @@ def _through(bench: Bench, clients: Clients, name: str, lengths: Lengths, load: 
 
     rates = bench.repeated(name, once, "tokens/s")
     counted = runs[1:]
+    answers = [answer for run in counted for answer in run.answers]
     details = {
         "load": load.name,
         "num_requests": len(counted[0].answers),
-        **latencies([answer for run in counted for answer in run.answers]),
+        **latencies(answers),
         "cpu": [run.cpu.to_json(run.num_output, run.wall_s) for run in counted],
     }
-    return Measurement(name, "tokens/s", rates, is_rate=True, details=details)
+    measurement = Measurement(name, "tokens/s", rates, is_rate=True, details=details)
+    return _Served(load.num_streams, measurement, answers)
 
 
 def _beside_engine(
@@ -107,11 +126,11 @@ def _beside_engine(
     own = median(bench.repeated(f"{prefix} engine", once, "tokens/s"))
     together = _percentiles_of(gaps_ms[1:])
     alone = [
-        engine.run([spec])
-        for spec in random_specs(lengths.first(LEAST_REQUESTS), vocab_size, f"{prefix} alone")
+        _Alone(len(spec.token_ids), engine.run([spec]))
+        for number in range(bench.settings.repetitions)
+        for spec in random_specs(lengths.first(LEAST_REQUESTS), vocab_size, f"{prefix} alone {number}")
     ]
-    first_ms = median(run.first_token_s[0] * 1e3 for run in alone)
-    lone = _percentiles_of([run.gaps_ms for run in alone])
+    lone = _percentiles_of([each.run.gaps_ms for each in alone])
     for served in found:
         name, details = served.measurement.name, served.measurement.details
         if served.num_streams >= len(lengths.inputs):
@@ -120,13 +139,26 @@ def _beside_engine(
             yield Measurement(f"{name}-share", "% of engine", shares, details=engine_details)
             yield _added(f"{name}-itl-added", "p99_ms", details["itl"], together)
         if served.num_streams == 1:
-            yield _added(f"{name}-ttft-added", "p50_ms", details["ttft"], {"p50_ms": first_ms})
+            yield _added_first(f"{name}-ttft-added", served.answers, alone)
             yield _added(f"{name}-itl-added", "p99_ms", details["itl"], lone)
 
 
 def _added(name: str, key: str, served: dict[str, float], engine: dict[str, float]) -> Measurement:
     details = {f"engine_{key}": rounded(engine.get(key, 0.0)), f"served_{key}": served.get(key, 0.0)}
     return Measurement(name, "ms", [served.get(key, 0.0) - engine.get(key, 0.0)], details=details)
+
+
+def _added_first(name: str, answers: list[TimedAnswer], alone: list[_Alone]) -> Measurement:
+    """What first tokens take more than in the engine alone, each beside prompts of its own length."""
+    engine_ms: dict[int, list[float]] = defaultdict(list)
+    for each in alone:
+        engine_ms[each.num_input].append(each.run.first_token_s[0] * 1e3)
+    added_ms = [answer.first_ms - median(engine_ms[answer.num_input]) for answer in answers]
+    details = {
+        "engine_p50_ms": rounded(median(itertools.chain(*engine_ms.values()))),
+        "served_p50_ms": rounded(median(answer.first_ms for answer in answers)),
+    }
+    return Measurement(name, "ms", added_ms, details=details)
 
 
 def _percentiles_of(runs: list[list[float]]) -> dict[str, float]:
