@@ -1,6 +1,7 @@
 """The sequences that the engine runs for one worker, through all lives of the engine."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 
 from tandem.engine.v1 import engine_pb2
@@ -63,9 +64,15 @@ class EngineSession:
         self._is_settled.set()
         self._timers: list[asyncio.TimerHandle] = []
 
-    async def settle(self) -> None:
-        """Waits for the session that follows one which has just ended, if it comes soon."""
-        await self._is_settled.wait()
+    async def settle(self, until_s: float | None) -> None:
+        """Waits for the session that follows one which has just ended, if it comes soon.
+
+        Args:
+            until_s: When the wait ends at the latest, on the loop's clock; None if that does not matter.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(until_s):
+                await self._is_settled.wait()
 
     def submit(
         self, spec: SequenceSpec, deadline_s: float | None, on_mail: Callable[[], None]

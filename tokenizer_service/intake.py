@@ -34,7 +34,7 @@ async def start(
         UnsupportedError: A set field is not served.
         UnavailableError: There is no engine.
     """
-    received_s = asyncio.get_running_loop().time()
+    first_token_deadline_s = _first_token_deadline(request)
     info = model.info
     check_request(request, model.name, model.limits, info, has_vision=model.has_vision)
     assert request.input is not None
@@ -52,10 +52,12 @@ async def start(
     images = await model.vision.spans(request, starts) if model.vision is not None else ()
     automaton = StopAutomaton(request.stop.strings) if request.stop.strings else None
     seed = request_seed(request.sampling.seed)
-    await model.session.settle()
+    await model.session.settle(first_token_deadline_s)
     answers = []
     for index in range(request.n):
-        spec = _spec(request, sampling, answer_seed(seed, index), prompt, images, max_tokens, received_s)
+        spec = _spec(
+            request, sampling, answer_seed(seed, index), prompt, images, max_tokens, first_token_deadline_s
+        )
         answer = Answer(
             index,
             prompt,
@@ -82,6 +84,12 @@ def _refuse_unrepeatable(request: Request, sampling: Sampling) -> None:
         raise not_found("resume.after_tokens", description)
 
 
+def _first_token_deadline(request: Request) -> float | None:
+    """On the loop's clock, for a request that comes now."""
+    timeout_s = request.first_token_timeout_s
+    return None if timeout_s is None else asyncio.get_running_loop().time() + timeout_s
+
+
 def _spec(
     request: Request,
     sampling: Sampling,
@@ -89,9 +97,8 @@ def _spec(
     prompt: Prompt,
     images: tuple[ImageSpan, ...],
     max_tokens: int,
-    received_s: float,
+    first_token_deadline_s: float | None,
 ) -> SequenceSpec:
-    first_token_timeout_s = request.first_token_timeout_s
     return SequenceSpec(
         token_ids=prompt.token_ids,
         sampling=sampling,
@@ -104,7 +111,7 @@ def _spec(
         prompt_logprobs=request.output.prompt_logprobs,
         priority=request.priority,
         images=images,
-        first_token_deadline_s=None if first_token_timeout_s is None else received_s + first_token_timeout_s,
+        first_token_deadline_s=first_token_deadline_s,
         client=request.origin.client,
         request_id=request.origin.request_id,
         traceparent=request.origin.traceparent,

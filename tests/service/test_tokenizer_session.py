@@ -157,6 +157,25 @@ def test_a_request_between_two_sessions_waits_for_the_second(model_dir):
     assert asyncio.run(main())[-1].HasField("finished")
 
 
+def test_that_wait_is_no_longer_than_a_first_token_may_take(model_dir):
+    async def main():
+        async with serving(model_dir, dog, with_engine=False) as found:
+            async with running_engine(found.engine, found.engine_address):
+                await found.until_health(1)
+            await found.until_health(2)
+            hurried = generate_request(first_token_timeout={"nanos": 100_000_000})
+            requests = (generate_request(), hurried)
+            calls = [
+                asyncio.create_task(failure_of_call(found.stub.Generate(request))) for request in requests
+            ]
+            await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+            return [call.done() for call in calls], await calls[1]
+
+    are_over, (code, _) = asyncio.run(main())
+    assert are_over == [False, True]
+    assert code == grpc.StatusCode.UNAVAILABLE
+
+
 def test_another_model_does_not_go_on_with_what_was_shown(model_dir):
     script = TwoLives()
 
