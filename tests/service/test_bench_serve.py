@@ -143,7 +143,13 @@ def test_an_end_from_outside_shows_what_there_is_and_ends_the_services(tmp_path,
     ]
     command = [sys.executable, "-m", "tandem", "bench", "serve", *flags, "--warm-up=3"]
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # A shell's background jobs, these tests perhaps, ignore Ctrl-C, and with them what they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stderr is not None
     # Long before 500 requests of half a second each are over, and after some of them.
