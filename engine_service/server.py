@@ -141,8 +141,7 @@ class EngineServicer(engine_pb2_grpc.EngineServicer):
 
     def _take_up(self, session: ClientSession, number: int, spec: pb.SequenceSpec) -> None:
         try:
-            if number in session.running:
-                raise invalid(Violation("sequence", f"{number} is in use on this stream"))
+            session.take_number(number)
             self._engine.submit(session, number, conversion.to_spec(spec, self._engine.ready_info()))
         except ServiceError as error:
             self._engine.observer.rejected(spec.request_id, error)

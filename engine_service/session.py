@@ -5,10 +5,12 @@ from dataclasses import dataclass, field
 
 from engine_service.plan import StepColumns
 from engine_service.sequence import SequenceSpec
-from tandem_service.errors import ServiceError
+from tandem_service.errors import ServiceError, Violation, invalid
 
 # Steps merge up to about this many, half a megabyte: to make a message takes the event loop's time.
 _MAX_VALUES = 65_536
+# Sequence numbers are of 32 bits, and 0 comes after the last one.
+_NUM_NUMBERS = 2**32
 
 
 @dataclass(slots=True)
@@ -37,6 +39,7 @@ class ClientSession:
     def __init__(self, number: int) -> None:
         self.number = number
         self.running: dict[int, SequenceSpec] = {}
+        self._last_number: int | None = None
         self._frames = Frames()
         self._num_values = 0  # of the step that the next one may be merged into
         self._arrived = asyncio.Event()
@@ -46,6 +49,20 @@ class ClientSession:
     def is_done(self) -> bool:
         """Whether no more frames will come: the client sends nothing more, and nothing runs or waits."""
         return self._is_closing and not self.running and self._frames.is_empty
+
+    def take_number(self, number: int) -> None:
+        """The client calls its next sequence so.
+
+        Raises:
+            InvalidRequestError: It does not come after the number before. What the core still says of an
+                ended sequence would be taken for that of a new one with its number.
+        """
+        last = self._last_number
+        if last is not None and not 0 < (number - last) % _NUM_NUMBERS < _NUM_NUMBERS // 2:
+            raise invalid(
+                Violation("sequence", f"{number} does not come after {last}, the last on this stream")
+            )
+        self._last_number = number
 
     def add_columns(self, columns: StepColumns) -> None:
         """Takes in what a step brought; surplus tokens of sequences that the client ended go along."""

@@ -109,7 +109,7 @@ def test_a_session_tells_once_that_a_sequence_has_begun(engine):
 
 def test_a_session_gives_the_tokens_of_the_model(engine, checkpoint):
     core = LocalCore(checkpoint)
-    prompts = {7: (1, 2, 3), 2: (50, 60), 9: tuple(range(40))}
+    prompts = {2: (1, 2, 3), 7: (50, 60), 9: tuple(range(40))}
     specs = {number: _spec(prompt, ignore_eos=True) for number, prompt in prompts.items()}
     collected = _run_session(engine, _with_submits(_hello(), specs))
     for number, prompt in prompts.items():
@@ -238,12 +238,21 @@ def test_what_is_not_supported_is_unimplemented_by_name(engine, fields, name):
     assert collected.rejected[1].message.startswith(name)
 
 
-def test_a_number_in_use_is_rejected(fake):
-    request = _with_submits(_hello(), {1: _spec()})
-    request.submits.add(sequence=1, spec=_spec())
-    collected = _run_session(fake, request)
-    assert "in use" in collected.rejected[1].message
-    assert 1 in collected.finished
+@pytest.mark.parametrize("number", [5, 4, 5 + 2**31], ids=["same", "before", "too-far"])
+@pytest.mark.parametrize("ends", [{}, {"cancels": [5]}], ids=["runs", "cancelled"])
+def test_numbers_ascend_on_a_stream(fake, number, ends):
+    first, second = (
+        _with_submits(_hello(), {5: _spec()}),
+        _with_submits(pb.SessionRequest(), {number: _spec()}),
+    )
+    collected = _run_session(fake, first, pb.SessionRequest(**ends), second)
+    assert f"{number} does not come after 5" in collected.rejected[number].message
+    assert ends or set(collected.finished) == {5}
+
+
+def test_numbers_begin_anew_after_the_last(fake):
+    collected = _run_session(fake, _with_submits(_hello(), {2**32 - 1: _spec(), 0: _spec()}))
+    assert set(collected.finished) == {2**32 - 1, 0}
 
 
 def test_more_than_the_queue_holds_is_refused_with_a_retry_delay(fake):
