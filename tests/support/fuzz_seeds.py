@@ -159,9 +159,10 @@ METHODS = [
         _ENGINE + "Session",
         True,
         [
+            # Each with several numbers: of a stream's messages, taken at random, some ascend.
             *(
                 engine.SessionRequest(submits=[{"sequence": i, "spec": each}])
-                for i, each in enumerate(_SPECS)
+                for i, each in enumerate(_SPECS * 3)
             ),
             engine.SessionRequest(cancels=[0, 9], stops=[{"sequence": 1, "num_tokens": 1}]),
             engine.SessionRequest(images=[_PUT]),
