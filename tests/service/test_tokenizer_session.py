@@ -142,12 +142,16 @@ def test_an_engine_that_comes_back_goes_on_behind_what_arrived(model_dir):
     assert error.info.reason == "ENGINE_LOST"
 
 
+async def see_an_engine_come_and_go(found):
+    async with running_engine(found.engine, found.engine_address):
+        await found.until_health(1)
+    await found.until_health(2)
+
+
 def test_a_request_between_two_sessions_waits_for_the_second(model_dir):
     async def main():
         async with serving(model_dir, dog, with_engine=False) as found:
-            async with running_engine(found.engine, found.engine_address):
-                await found.until_health(1)
-            await found.until_health(2)
+            await see_an_engine_come_and_go(found)
             between = found.stub.Generate(generate_request())
             # The service answers this after the other has come.
             await found.stub.ListModels(inference_pb2.ListModelsRequest())
@@ -160,9 +164,7 @@ def test_a_request_between_two_sessions_waits_for_the_second(model_dir):
 def test_that_wait_is_no_longer_than_a_first_token_may_take(model_dir):
     async def main():
         async with serving(model_dir, dog, with_engine=False) as found:
-            async with running_engine(found.engine, found.engine_address):
-                await found.until_health(1)
-            await found.until_health(2)
+            await see_an_engine_come_and_go(found)
             hurried = generate_request(first_token_timeout={"nanos": 100_000_000})
             requests = (generate_request(), hurried)
             calls = [
