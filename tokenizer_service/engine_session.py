@@ -70,6 +70,8 @@ class EngineSession:
         Args:
             until_s: When the wait ends at the latest, on the loop's clock; None if that does not matter.
         """
+        if self.is_connected:
+            return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(until_s):
                 await self._is_settled.wait()

@@ -24,7 +24,7 @@ class Settings:
         shrink: Divides numbers of requests and lengths, to try things out; 1 measures what is asked.
         checkpoint_dir: Where checkpoints are written and found again.
         engine_flags: Fields of EngineConfig that win over the workloads' own.
-        peer_timeout_s: The longest that one peer may take.
+        peer_timeout_s: The longest that one process of a peer may take.
         streams: Numbers of streams at once through the services.
         rate: Poisson arrivals through the services, requests per second; 0 takes half of the capacity.
         workers: Numbers of tokenizer processes, each measured.

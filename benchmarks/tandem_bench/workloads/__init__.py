@@ -8,7 +8,7 @@ from tandem_bench.bench import Bench
 from tandem_bench.measurement import Outcome
 from tandem_bench.workloads.accuracy import accuracy
 from tandem_bench.workloads.ceilings import ceilings
-from tandem_bench.workloads.latency import latency
+from tandem_bench.workloads.latency import BATCHES, latency
 from tandem_bench.workloads.mixes import TOP_P, mixed
 from tandem_bench.workloads.peers import peers
 from tandem_bench.workloads.prefill import first_token, prefill
@@ -42,7 +42,7 @@ WORKLOADS: dict[str, Workload] = {
         f"latency-{count}": Workload(
             f"ms a step of {count} sequences, 128 in, 512 out", partial(latency, num_seqs=count)
         )
-        for count in (1, 16, 64, 256)
+        for count in BATCHES
     },
     "ttft-128": Workload("time to the first token of a prompt of 128, in the engine", first_token),
     **{
@@ -73,12 +73,13 @@ WORKLOADS: dict[str, Workload] = {
     "soak": Workload("--requests short random ones with cancels through both services", soak),
     "soak-demo": Workload("the same with the demo model", partial(soak, model="demo")),
 }
+_LATENCIES = tuple(f"latency-{count}" for count in BATCHES)
 GROUPS: dict[str, tuple[str, ...]] = {
     "vision": ("vision-preprocess", "vision-tower", "vision-serve"),
-    "latency": ("latency-1", "latency-16", "latency-64", "latency-256"),
+    "latency": _LATENCIES,
     "engine": (
-        *("latency-1", "latency-16", "latency-64", "latency-256", "ttft-128", "prefill-1", "prefill-16"),
-        *("mix256", "mix256-top-p", "prefix", "mix1024"),
+        *_LATENCIES,
+        *("ttft-128", "prefill-1", "prefill-16", "mix256", "mix256-top-p", "prefix", "mix1024"),
     ),
 }
 """Names that stand for several workloads."""

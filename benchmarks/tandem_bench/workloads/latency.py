@@ -7,6 +7,8 @@ from tandem_bench.load import Lengths
 from tandem_bench.measurement import Measurement
 from tandem_bench.specs import random_specs
 
+BATCHES = (1, 16, 64, 256)
+"""The numbers of sequences that a step is measured with."""
 NUM_INPUT, NUM_SHORT, NUM_LONG = 128, 2, 512
 
 

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from tandem_bench.bench import Bench
 from tandem_bench.measurement import Failure, Measurement, Outcome
 from tandem_bench.peers import COMPILED, EAGER, PeerWork, run_peer
-from tandem_bench.workloads.latency import NUM_INPUT
+from tandem_bench.workloads.latency import BATCHES, NUM_INPUT
 
 # Numbers of sequences that share a process, and how many tokens each is to make. Compiled, each number has a
 # process of its own, and with it code for that number alone: a second one would be compiled for any number.
-WORK = [(EAGER, (1, 16, 64, 256), 64)] + [(COMPILED, (num_seqs,), 256) for num_seqs in (256, 64, 16, 1)]
+WORK = [(EAGER, BATCHES, 64), *((COMPILED, (num_seqs,), 256) for num_seqs in BATCHES)]
 
 
 def peers(bench: Bench) -> Iterator[Outcome]:

@@ -36,14 +36,6 @@ class _Served:
     answers: list[TimedAnswer]
 
 
-@dataclass(frozen=True)
-class _Alone:
-    """One sequence in the engine alone, with nothing beside it."""
-
-    num_input: int
-    run: Run
-
-
 def serve(bench: Bench, mix_name: str, streams: tuple[int, ...] = ()) -> Iterator[Measurement]:
     """Tokens per second, TTFT, gaps and CPU time at each number of workers and streams, beside the engine.
 
@@ -125,12 +117,11 @@ def _beside_engine(
 
     own = median(bench.repeated(f"{prefix} engine", once, "tokens/s"))
     together = _percentiles_of(gaps_ms[1:])
-    alone = [
-        _Alone(len(spec.token_ids), engine.run([spec]))
-        for number in range(bench.settings.repetitions)
-        for spec in random_specs(lengths.first(LEAST_REQUESTS), vocab_size, f"{prefix} alone {number}")
-    ]
-    lone = _percentiles_of([each.run.gaps_ms for each in alone])
+    alone: dict[int, list[Run]] = defaultdict(list)  # one sequence each, by the length of its prompt
+    for number in range(bench.settings.repetitions):
+        for spec in random_specs(lengths.first(LEAST_REQUESTS), vocab_size, f"{prefix} alone {number}"):
+            alone[len(spec.token_ids)].append(engine.run([spec]))
+    lone = _percentiles_of([run.gaps_ms for runs in alone.values() for run in runs])
     for served in found:
         name, details = served.measurement.name, served.measurement.details
         if served.num_streams >= len(lengths.inputs):
@@ -148,11 +139,9 @@ def _added(name: str, key: str, served: dict[str, float], engine: dict[str, floa
     return Measurement(name, "ms", [served.get(key, 0.0) - engine.get(key, 0.0)], details=details)
 
 
-def _added_first(name: str, answers: list[TimedAnswer], alone: list[_Alone]) -> Measurement:
+def _added_first(name: str, answers: list[TimedAnswer], alone: dict[int, list[Run]]) -> Measurement:
     """What first tokens take more than in the engine alone, each beside prompts of its own length."""
-    engine_ms: dict[int, list[float]] = defaultdict(list)
-    for each in alone:
-        engine_ms[each.num_input].append(each.run.first_token_s[0] * 1e3)
+    engine_ms = {num_input: [run.first_token_s[0] * 1e3 for run in runs] for num_input, runs in alone.items()}
     added_ms = [answer.first_ms - median(engine_ms[answer.num_input]) for answer in answers]
     details = {
         "engine_p50_ms": rounded(median(itertools.chain(*engine_ms.values()))),
