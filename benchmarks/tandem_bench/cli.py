@@ -97,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--shrink", type=_at_least_one, default=1, help="divides requests and lengths (default: 1)")
     add("--checkpoint-dir", type=Path, default=Path("/tmp/tandem-checkpoints"), help="(default: %(default)s)")
     add("--engine-flag", action="append", default=[], metavar="FLAG", help="as in --engine-flag=--name=value")
-    add("--peer-timeout", type=float, default=240.0, help="of one process of a peer, in seconds (default: 240)")
+    add("--peer-timeout", type=float, default=240.0, help="of a peer's process, in seconds (default: 240)")
     add("--streams", type=_counts, default=(1, 16, 64, 256), help="of serve (default: 1,16,64,256)")
     add("--rate", type=float, default=0.0, help="of serve, requests/s (default: half of the capacity)")
     add("--workers", type=_counts, default=(1,), help="tokenizer processes, as in 1,2,4,8 (default: 1)")
