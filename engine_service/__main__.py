@@ -1,11 +1,11 @@
 """`python -m engine_service`: the engine service on its own."""
 
-import asyncio
 import gc
 import sys
 
 from engine_service.config import EngineConfig
 from engine_service.core_process import start_core
+from tandem_service import busy_poll
 from tandem_service.flags import parse_flags
 from tandem_service.logs import set_up_logging
 
@@ -23,7 +23,7 @@ def main() -> int:
         # What was imported lives as long as the process: with it a collection takes 15 ms.
         gc.collect()
         gc.freeze()
-        return asyncio.run(serve(config, core))
+        return busy_poll.run(serve(config, core), config.busy_poll_ms / 1e3)
     except ValueError as error:
         print(f"engine service: {error}", file=sys.stderr)
         return 1

@@ -36,7 +36,7 @@ def main(config: EngineConfig, connection: socket.socket) -> None:
     threading.Thread(target=_end_with_server, daemon=True).start()
     if config.device != "cpu" and not config.fake:
         threading.Thread(target=open_context, daemon=True).start()
-    pipe = CoreEnd(connection)
+    pipe = CoreEnd(connection, config.busy_poll_ms / 1e3)
     try:
         core, info = build(config, pipe)
     except (ValueError, MemoryError, RuntimeError, OSError) as error:

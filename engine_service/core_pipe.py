@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from engine_service.core_messages import Command, Report
+from tandem_service.busy_poll import busy_poll
 
 _LENGTH = struct.Struct("!Q")
 # The system may hold less than a message for a reader, and the server needs a moment to hand on the rest.
@@ -50,9 +51,10 @@ class FrameReader:
 class CoreEnd:
     """The core's end, for a loop that waits only where it has nothing else to do."""
 
-    def __init__(self, connection: socket.socket) -> None:
-        """Takes over one end of a stream."""
+    def __init__(self, connection: socket.socket, busy_s: float = 0.0) -> None:
+        """Takes over one end of a stream; a poll is busy for up to `busy_s` seconds."""
         self._connection = connection
+        self._busy_s = busy_s
         # Both are kept, since the loop asks at every step.
         self._buffer = memoryview(bytearray(READ_BYTES))
         self._readable = select.poll()
@@ -63,7 +65,7 @@ class CoreEnd:
         """Waits until something can be received, and says whether it can; a moment at least for a rest."""
         if self._reader.is_amid:
             timeout_s = max(timeout_s, _REST_S)
-        return bool(self._readable.poll(timeout_s * 1000))
+        return busy_poll(self._wait, timeout_s, self._busy_s)
 
     def recv(self) -> list[Command]:
         """The commands that are there; perhaps none, where one is too long to have come whole.
@@ -84,3 +86,6 @@ class CoreEnd:
             BrokenPipeError: The server is gone.
         """
         self._connection.sendall(framed(report))
+
+    def _wait(self, timeout_s: float | None) -> bool:
+        return bool(self._readable.poll(None if timeout_s is None else timeout_s * 1000))

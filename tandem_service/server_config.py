@@ -52,6 +52,13 @@ class ServerConfig(ObservationConfig):
         10.0, "time for its answer, after which the connection and its calls end", unit="seconds"
     )
 
+    busy_poll_ms: float = flag(
+        0.0,
+        "time for which a process looks for work with its CPU kept, before it sleeps; for GPU hosts with "
+        "CPUs to spare",
+        unit="milliseconds",
+    )
+
     def __post_init__(self) -> None:
         super().__post_init__()
         check_at_least(self, 1, "max_streams", "keepalive_s", "keepalive_timeout_s")
@@ -66,4 +73,5 @@ class ServerConfig(ObservationConfig):
 
 _AT_LEAST_ZERO = (
     "lame_duck_s", "grace_s", "max_connection_idle_s", "max_connection_age_s", "max_connection_age_grace_s",
+    "busy_poll_ms",
 )  # fmt: skip

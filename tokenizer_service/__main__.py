@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
+from tandem_service import busy_poll
 from tandem_service.errors import MismatchError
 from tandem_service.flags import parse_flags
 from tandem_service.logs import set_up_logging
@@ -27,7 +28,7 @@ def main(arguments: Sequence[str]) -> int:
             with worker_metrics(config.metrics_listen, config.tls) as metrics:
                 return asyncio.run(Workers(config, metrics).run())
         forbid_torch()
-        asyncio.run(_serve(config))
+        busy_poll.run(_serve(config), config.busy_poll_ms / 1e3)
     except (ValueError, MismatchError) as error:
         print(f"tokenizer service: {error}", file=sys.stderr)
         return EXIT_UNUSABLE

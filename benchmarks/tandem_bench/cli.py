@@ -72,6 +72,7 @@ def _settings(parsed: argparse.Namespace) -> Settings:
         workers=parsed.workers,
         num_clients=parsed.clients,
         num_requests=parsed.requests,
+        busy_poll_ms=parsed.busy_poll_ms,
     )
 
 
@@ -103,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--workers", type=_counts, default=(1,), help="tokenizer processes, as in 1,2,4,8 (default: 1)")
     add("--clients", type=_at_least_one, default=default_processes(), help="of serve (default: %(default)s)")
     add("--requests", type=_at_least_one, default=20_000, help="of soak (default: 20000)")
+    add("--busy-poll-ms", type=float, default=0.0, help="of both services (default: 0)")
     return parser
 
 

@@ -35,10 +35,16 @@ def running_services(
     """
     directory = model or str(bench.checkpoint)
     config = bench.settings.engine_config(bench.checkpoint, **flags)
+    busy_poll_ms = bench.settings.busy_poll_ms
     # The services get the model from their own frame.
-    engine_flags = to_arguments(replace(config, model=type(config)().model))
+    engine_flags = to_arguments(replace(config, model=type(config)().model, busy_poll_ms=busy_poll_ms))
     bench.close_engine()
-    with started_services(directory, num_workers=num_workers, engine_flags=engine_flags) as addresses:
+    with started_services(
+        directory,
+        num_workers=num_workers,
+        engine_flags=engine_flags,
+        tokenizer_flags=[f"--busy-poll-ms={busy_poll_ms}"],
+    ) as addresses:
         yield addresses
 
 

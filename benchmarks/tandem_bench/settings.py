@@ -30,6 +30,7 @@ class Settings:
         workers: Numbers of tokenizer processes, each measured.
         num_clients: Processes that make the load on the services.
         num_requests: Of the soak.
+        busy_poll_ms: Of both services.
     """
 
     shape: Shape = SHAPES["tiny"]
@@ -45,6 +46,7 @@ class Settings:
     workers: tuple[int, ...] = (1,)
     num_clients: int = 1
     num_requests: int = 20_000
+    busy_poll_ms: float = 0.0
 
     @property
     def torch_dtype(self) -> torch.dtype:
@@ -71,6 +73,7 @@ class Settings:
             "dtype": self.dtype,
             "shrink": self.shrink,
             "engine_flags": self.engine_flags,
+            "busy_poll_ms": self.busy_poll_ms,
         }
 
 

@@ -168,6 +168,12 @@ def _message(message: MessageLike) -> inference_pb2.ChatMessage:
         if set(message) != {"role", "content"}:
             raise ValueError(f"messages: a message has the keys role and content, not {sorted(message)}")
         message = Message(message["role"], message["content"])
+    if not isinstance(message, Message):
+        raise TypeError(
+            f"messages: {reprlib.repr(message)} is neither a mapping of role and content nor a tandem.Message"
+        )
+    if not isinstance(message.content, Sequence):
+        raise TypeError(f"messages: content={reprlib.repr(message.content)} is neither text nor a list")
     parts = [message.content] if isinstance(message.content, str) else message.content
     return inference_pb2.ChatMessage(role=message.role, content=[_part(part) for part in parts])
 

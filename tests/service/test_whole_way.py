@@ -348,7 +348,10 @@ def test_no_torch_in_the_tokenizer_process(services):
     assert "libtorch" not in maps
 
 
-def test_both_services_end_with_status_0_on_sigterm():
-    with _services() as (tokenizer, engine):
+@pytest.mark.parametrize("flags", [(), ("--busy-poll-ms=5",)], ids=["sleeping", "polling-busily"])
+def test_both_services_answer_and_end_with_status_0_on_sigterm(flags):
+    with _services(*flags, tokenizer_flags=flags) as (tokenizer, engine):
+        with tandem.Client(tokenizer.address) as client:
+            assert "46" in client.chat([{"role": "user", "content": "What is 12 + 34?"}], temperature=0).text
         assert tokenizer.terminate() == 0
         assert engine.terminate() == 0

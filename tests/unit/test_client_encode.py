@@ -117,6 +117,9 @@ def test_a_chat_with_everything() -> None:
         ({"first_token_timeout": 1e300}, ValueError, "first_token_timeout=1e\\+300"),
         ({"first_token_timeout": "soon"}, TypeError, "first_token_timeout='soon'"),
         ({"messages": [{"role": "user"}]}, ValueError, "role and content"),
+        ({"messages": "What is it?"}, TypeError, "messages: 'W' is neither"),
+        ({"messages": {"role": "user", "content": "a"}}, TypeError, "messages: 'role' is neither"),
+        ({"messages": [{"role": "assistant", "content": None}]}, TypeError, "messages: content=None"),
         ({"images": [b"a picture"]}, TypeError, r"images=\[b'a picture'\]"),
         ({"images": tandem.Image(sha256=bytes(32))}, TypeError, r"images=Image\("),
         ({"messages": [tandem.Message("user", [b"x"])]}, TypeError, "b'x'"),  # type: ignore[list-item]

@@ -15,13 +15,13 @@ END = End((1, 2))
 IMAGE = PutImage(b"s" * 32, b"p" * 500_000)
 
 
-@pytest.fixture
-def ends():
+@pytest.fixture(params=[0.0, 0.01], ids=["waits", "polls-busily"])
+def ends(request):
     """The server's end as a plain socket, and the core's."""
     server, core = socket.socketpair()
     with server, core:
         server.settimeout(10)
-        yield server, CoreEnd(core)
+        yield server, CoreEnd(core, busy_s=request.param)
 
 
 @given(st.lists(st.binary(max_size=40), max_size=8), st.lists(st.integers(0, 500), max_size=20))

@@ -50,6 +50,7 @@ def serve(bench: Bench, mix_name: str, streams: tuple[int, ...] = ()) -> Iterato
     found: list[_Served] = []
     for num_workers in bench.settings.workers:
         suffix = "" if num_workers == 1 else f"-workers-{num_workers}"
+        suffix += "-busy-poll" if bench.settings.busy_poll_ms else ""
         with (
             running_services(bench, num_workers=num_workers, **flags) as addresses,
             Clients(plain_server(addresses.tokenizer), bench.settings.num_clients) as clients,
