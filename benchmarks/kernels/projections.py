@@ -4,7 +4,8 @@
 
 Needs an NVIDIA GPU. Beside each operation stands the composition that a user would call: torch's products
 (cuBLAS) with this package's norm, rotary and gate kernels around them. The row `step` is the chain of all
-projections of all layers and the head, without attention and sampling, as one graph.
+projections of all layers and the head, without attention and sampling, as one graph. Rows with TFLOP/s are
+the one projection that prompts do not leave to cuBLAS.
 """
 
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from tandem_bench.record import write_result
 # Models with measured tiles at all batches, the others where the default tiles are used.
 BATCHES = {"Llama-3.2-1B": (1, 2, 4, 8, 16, 32, 64, 128), "Llama-3.1-8B": (1, 2, 4, 8, 16, 32, 64, 128)}
 _OTHER_BATCHES = (1, 16)
+PROMPTS = (256, 512, 1024, 2048, 3968)
 MIN_MOVED_BYTES = 240 << 20
 
 
@@ -29,6 +31,11 @@ def main() -> None:
         for model, shape in SHAPES.items()
         for batch in BATCHES.get(model, _OTHER_BATCHES)
         for row in measure(shape, batch, weights, ceiling)
+    ]
+    rows += [
+        {"model": model, "batch": num_tokens} | measure_prompt(SHAPES[model], num_tokens, weights)
+        for model in BATCHES
+        for num_tokens in PROMPTS
     ]
     for row in rows:
         print("  ".join(f"{name} {value}" for name, value in row.items()), flush=True)
@@ -50,6 +57,14 @@ def measure(shape: Shape, batch: int, weights: WeightPool, ceiling: float) -> li
     return found
 
 
+def measure_prompt(shape: Shape, num_tokens: int, weights: WeightPool) -> dict[str, object]:
+    """The row of gate and up projections of a prompt."""
+    projection = projections(shape)["gate_up"]
+    times = _times([projection] * 4, num_tokens, weights, 4)
+    rate = 2.0 * num_tokens * projection.num_rows * projection.size / times["us"] / 1e6
+    return {"operation": "gate_up", "tflop_per_s": round(rate)} | times
+
+
 def _step(shape: Shape) -> list[Projection]:
     *layer, head = projections(shape).values()
     return [*layer * shape.num_layers, head]
@@ -59,16 +74,18 @@ def _row(
     parts: list[Projection], batch: int, weights: WeightPool, num_bytes: int, ceiling: float, num_calls: int
 ) -> dict[str, object]:
     """Times of all parts in a graph, divided by `num_calls`; bytes are those of the weights."""
+    times = _times(parts, batch, weights, num_calls)
+    percent = round(num_bytes / times["us"] * 1e6 / ceiling * 100, 1)
+    return {"weight_bytes": num_bytes, "percent_of_read": percent} | times
+
+
+def _times(parts: list[Projection], batch: int, weights: WeightPool, num_calls: int) -> dict[str, float]:
+    """Microseconds of all parts in a graph, divided by `num_calls`: ours, and torch's."""
     inputs = {each: Inputs(each, batch) for each in set(parts)}
     ours = [inputs[each].operation(weights.weight(each)) for each in parts]
     torchs = [inputs[each].composed(weights.weight(each)) for each in parts]
     ours_us, torchs_us = (_chain_us(calls) / num_calls for calls in (ours, torchs))
-    return {
-        "weight_bytes": num_bytes,
-        "us": round(ours_us, 2),
-        "percent_of_read": round(num_bytes / ours_us * 1e6 / ceiling * 100, 1),
-        "torch_us": round(torchs_us, 2),
-    }
+    return {"us": round(ours_us, 2), "torch_us": round(torchs_us, 2)}
 
 
 def _chain_us(calls: list[Callable[[], object]]) -> float:

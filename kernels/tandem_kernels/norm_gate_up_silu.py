@@ -6,6 +6,7 @@ import triton
 import triton.language as tl
 
 from tandem_kernels.dependent_launch import has_dependent_launch
+from tandem_kernels.gate_up_silu import gate_up_silu, has_gate_up_silu
 from tandem_kernels.norm_input import norm_input
 from tandem_kernels.projection_tiles import Tile, projection_tile
 from tandem_kernels.rms_norm import rms_norm
@@ -22,7 +23,10 @@ def norm_gate_up_silu(
     """See `reference.norm_gate_up_silu`."""
     tile = projection_tile("norm_gate_up_silu", residual, gate_up_weight)
     if tile is None:
-        return silu_mul(F.linear(rms_norm(residual, norm_weight, eps), gate_up_weight))
+        x = rms_norm(residual, norm_weight, eps)
+        if has_gate_up_silu(x, gate_up_weight):
+            return gate_up_silu(x, gate_up_weight)
+        return silu_mul(F.linear(x, gate_up_weight))
     return fused_norm_gate_up_silu(residual, norm_weight, eps, gate_up_weight, tile)
 
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from support.kernel_checks import assert_close, dtypes, kernel_device, random_tensor
-from tandem_kernels import reference
+from tandem_kernels import gate_up_silu as many_tokens, reference
+from tandem_kernels.gate_up_silu import gate_up_silu, has_gate_up_silu
 from tandem_kernels.linear import linear
 from tandem_kernels.linear_residual import linear_residual
 from tandem_kernels.norm_gate_up_silu import fused_norm_gate_up_silu, norm_gate_up_silu
@@ -123,6 +124,62 @@ def test_norm_gate_up_silu_by_each_kind_of_tile(tile, size, dtype):
     weight = _weight(2 * (52 if ON_GPU else 10), size, dtype)
     expected = reference.norm_gate_up_silu(residual.float(), norm.float(), EPS, weight.float())
     assert_close(fused_norm_gate_up_silu(residual, norm, EPS, weight, tile), expected, dtype)
+
+
+HOPPER = pytest.mark.skipif(
+    ON_GPU and torch.cuda.get_device_capability()[0] != 9, reason="needs a Hopper GPU or the interpreter"
+)
+
+
+@HOPPER
+@pytest.mark.parametrize("dtype", dtypes(DEVICE)[1:])
+@pytest.mark.parametrize("size", [64, 200, *([896, 2048] if ON_GPU else [])])
+@pytest.mark.parametrize(
+    ("num_tokens", "num_rows"),
+    [(1, 8), (128, 128), (130, 264), *([(1000, 4864), (3968, 2048), (2100, 1032)] if ON_GPU else [])],
+    ids=lambda value: str(value),
+)
+def test_gate_up_silu_of_many_tokens(num_tokens, num_rows, size, dtype):
+    # Tokens behind the last: none of them may count, not even as a NaN.
+    memory = _random(num_tokens + 128, size, dtype=dtype)
+    memory[num_tokens:] = torch.nan
+    x, weight = memory[:num_tokens], _weight(2 * num_rows, size, dtype)
+    expected = reference.silu_mul(x.float() @ weight.float().T)
+    assert_close(gate_up_silu(x, weight), expected, dtype)
+
+
+@HOPPER
+@pytest.mark.skipif(not ON_GPU, reason="the interpreter has neither graphs nor bfloat16")
+def test_many_tokens_give_what_few_of_them_give_from_a_graph_too():
+    residual, norm = (_random(*shape, dtype=torch.bfloat16) for shape in ((2048, 2048), (2048,)))
+    weight = _weight(16384, 2048, torch.bfloat16)
+    assert has_gate_up_silu(residual, weight)
+    norm_gate_up_silu(residual, norm, EPS, weight)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        many = norm_gate_up_silu(residual, norm, EPS, weight)
+    residual.copy_(residual.flip(0))
+    graph.replay()
+    few = torch.cat([norm_gate_up_silu(part, norm, EPS, weight) for part in residual.split(16)])
+    assert_close(many, few.float(), torch.bfloat16)
+
+
+def test_large_steps_are_for_the_kernel_where_it_is_faster(monkeypatch):
+    monkeypatch.setattr(many_tokens, "_num_programs", lambda device: 132)
+    monkeypatch.setattr(many_tokens, "capability", lambda device: (9, 0))
+    weight = torch.empty(16384, 2048, dtype=torch.bfloat16, device="meta")
+
+    def is_taken(num_tokens, weight=weight):
+        x = torch.empty(num_tokens, weight.shape[1], dtype=weight.dtype, device="meta")
+        return has_gate_up_silu(x, weight)
+
+    # 64 tiles for each 128 tokens, on 132 SMs.
+    sizes = (128, 256, 384, 512, 640, 768, 896, 1024, 1025, 4000)
+    assert [size for size in sizes if is_taken(size)] == [256, 512, 768, 1024, 1025, 4000]
+    assert not is_taken(2048, weight.float())
+    assert not is_taken(2048, torch.empty(200, 2047, dtype=torch.bfloat16, device="meta"))
+    monkeypatch.setattr(many_tokens, "capability", lambda device: (8, 0))
+    assert not is_taken(2048)
 
 
 @pytest.mark.parametrize("num_tokens", [1, 7])

@@ -16,6 +16,12 @@ from tandem_kernels.decode_attention import (
 from tandem_kernels.decode_inputs import _decode_inputs_kernel
 from tandem_kernels.decode_plan import tile_tokens
 from tandem_kernels.embedding import _embedding_kernel
+from tandem_kernels.gate_up_silu import (
+    NUM_STAGES as GATE_UP_STAGES,
+    NUM_WARPS as GATE_UP_WARPS,
+    _gate_up_silu_kernel,
+    kernel_constants as many_gate_up_constants,
+)
 from tandem_kernels.head_norm_rope_store import _head_norm_rope_store_kernel
 from tandem_kernels.layer_norm import _layer_norm_kernel
 from tandem_kernels.linear import _linear_kernel, kernel_constants as linear_constants
@@ -131,6 +137,21 @@ def _gate_up(hidden_size: int, size: int, tile: Tile, capability: int) -> Kernel
     types = "*bf16 *bf16 *bf16 *bf16 fp32 i32"
     name = f"norm-gate-up-silu-{hidden_size}-{size}"
     return _projection(name, _norm_gate_up_silu_kernel, types, constants, tile, capability)
+
+
+def _many_gate_up(hidden_size: int, size: int) -> KernelCase:
+    constants = many_gate_up_constants(hidden_size, size)
+    m, n, k = (constants[f"BLOCK_{axis}"] for axis in "MNK")
+    return KernelCase(
+        name=f"gate-up-silu-{hidden_size}-{size}",
+        kernel=_gate_up_silu_kernel,
+        types=f"tensordesc<bf16[{m},{k}]> tensordesc<bf16[2,{n},{k}]> tensordesc<bf16[{m},{n}]> i32 i32",
+        constants=constants,
+        num_warps=GATE_UP_WARPS,
+        num_stages=GATE_UP_STAGES,
+        unspecialized=("num_rows", "num_tiles"),
+        capabilities=(90,),
+    )
 
 
 def _qkv(hidden_size: int, heads: tuple[int, int, int], tile: Tile, capability: int) -> KernelCase:
@@ -294,6 +315,7 @@ CASES = [
         num_warps=1, capabilities=(90,),
     ),
     *(case for projection in _PROJECTIONS for case in _projections(*projection)),
+    *(_many_gate_up(*sizes) for sizes in ((2048, 8192), (4096, 14336), (896, 4864), (200, 136))),
     *(_decode(*shape, kv_block_size) for shape in _DECODE_SHAPES for kv_block_size in (1, 16)),
     *(_prefill(*case, 90, is_large=True) for case in itertools.product((64, 80, 128), (1, 16))),
     *(_prefill(*case, is_large=False) for case in itertools.product((64, 80, 128), (1, 16), (80, 90))),

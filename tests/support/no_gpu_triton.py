@@ -19,7 +19,9 @@ HOPPER = (9, 0)
 class HopperDriver:
     """What launchers and Triton ask of a GPU's driver before a launch."""
 
-    utils = SimpleNamespace(get_device_properties=lambda _: {"max_shared_mem": MAX_SHARED_BYTES[90]})
+    utils = SimpleNamespace(
+        get_device_properties=lambda _: {"max_shared_mem": MAX_SHARED_BYTES[90], "multiprocessor_count": 132}
+    )
 
     def get_current_device(self) -> int:
         return 0
