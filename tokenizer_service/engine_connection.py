@@ -37,6 +37,7 @@ class EngineConnection:
         on_up: Callable[[EngineInfo, EngineImages], None],
         on_frame: Callable[[engine_pb2.SessionResponse], None],
         on_down: Callable[[], None],
+        on_absence: Callable[[], None],
     ) -> None:
         """A connection that `run` makes.
 
@@ -48,6 +49,7 @@ class EngineConnection:
             on_up: Called when the stream is there, with what runs behind it and the way for images.
             on_frame: Called with each frame.
             on_down: Called when the stream is gone.
+            on_absence: Called when it could not be made.
         """
         self._channels = channels
         self._address = channels.address
@@ -57,6 +59,7 @@ class EngineConnection:
         self._on_up = on_up
         self._on_frame = on_frame
         self._on_down = on_down
+        self._on_absence = on_absence
 
     async def run(self) -> None:
         """Keeps the stream up. Never returns.
@@ -70,6 +73,8 @@ class EngineConnection:
             was_up, reason = await self._connect()
             if was_up:
                 backoff_s, is_silent = _MIN_BACKOFF_S, False
+            else:
+                self._on_absence()
             if not is_silent:
                 log.warning("engine %s: %s; trying again until it is there", self._address, reason)
                 is_silent = True

@@ -21,8 +21,9 @@ from tokenizer_service.submission import Submission
 
 # A request that takes the engine down with it must not do so for ever.
 _MAX_RESUBMISSIONS = 3
-# A session may end for its age alone; the next one is there at once.
-_RENEWAL_S = 2.0
+# A session may end for its age alone; the next one is there at once. Requests wait for it so long, and so
+# long nobody hears that the engine is gone, unless a first try has shown it.
+_RENEWAL_S, _SILENCE_S = 2.0, 1.0
 
 
 class EngineSession:
@@ -45,17 +46,25 @@ class EngineSession:
         timeout_s: float,
         on_connection: Callable[[bool], None],
     ) -> None:
-        """`on_connection` hears of every change; `timeout_s` bounds how long sequences wait for one."""
+        """`on_connection` hears of changes that last; `timeout_s` bounds how long sequences wait for one."""
         self.info: EngineInfo | None = None
         self.is_connected = False
         self._timeout_s = timeout_s
         self._on_connection = on_connection
+        self._is_announced = False
         self._last_number = 0
         self._sequences: dict[int, EngineSequence] = {}
         self._submissions: dict[int, Submission] = {}
         self._commands = EngineCommands()
         self._connection = EngineConnection(
-            channels, fingerprint, timeout_s, self._commands, self._resume, self._take, self._lose
+            channels,
+            fingerprint,
+            timeout_s,
+            self._commands,
+            on_up=self._resume,
+            on_frame=self._take,
+            on_down=self._lose,
+            on_absence=self._admit_absence,
         )
         self._images: EngineImages | None = None
         self._image_tasks: set[asyncio.Task[None]] = set()
@@ -175,6 +184,7 @@ class EngineSession:
         self._commands.clear()
         for submission in list(self._submissions.values()):
             self._resubmit(submission, is_same)
+        self._is_announced = True
         self._on_connection(True)
 
     def _resubmit(self, submission: Submission, is_same_model: bool) -> None:
@@ -194,10 +204,10 @@ class EngineSession:
         """The connection is down: sequences wait for the next one."""
         self.is_connected = False
         self._end_images()
-        self._on_connection(False)
         loop = asyncio.get_running_loop()
         self._is_settled.clear()
         self._timers = [
+            loop.call_later(_SILENCE_S, self._admit_absence),
             loop.call_later(_RENEWAL_S, self._is_settled.set),
             loop.call_later(self._timeout_s, self._give_up),
         ]
@@ -205,6 +215,11 @@ class EngineSession:
         for number, submission in self._submissions.items():
             if submission.first_token_deadline_s is not None:
                 self._timers.append(loop.call_at(submission.first_token_deadline_s, self._end_late, number))
+
+    def _admit_absence(self) -> None:
+        if self._is_announced:
+            self._is_announced = False
+            self._on_connection(False)
 
     def _end_images(self) -> None:
         if self._images is not None:

@@ -99,7 +99,7 @@ def load_model(
 
     Args:
         config: The service's configuration.
-        on_connection: Hears whether the engine is there, at every change.
+        on_connection: Hears whether the engine is there, at every change that lasts.
         on_image: Hears of each image whether it was `decoded` or `cached`.
 
     Raises:

@@ -1,6 +1,10 @@
 """An engine that ends old connections: the tokenizer service connects again and loses nothing unshown."""
 
 import asyncio
+import contextlib
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import tandem
 from support.processes import running_service
@@ -27,17 +31,33 @@ async def _ask(client, number):
     return True
 
 
+@contextlib.asynccontextmanager
+async def _watched_health(address):
+    """All that the service says of its health inside the context."""
+    heard = set()
+
+    async def watch(channel):
+        async for response in health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest()):
+            heard.add(response.status)
+
+    async with grpc.aio.insecure_channel(address) as channel:
+        watching = asyncio.create_task(watch(channel))
+        yield heard
+        watching.cancel()
+
+
 def test_what_had_emitted_nothing_survives_the_age_of_its_session():
     async def main(address):
-        async with tandem.AsyncClient(address, retries=0) as client:
-            return await asyncio.gather(*(_ask(client, number) for number in range(NUM_REQUESTS)))
+        async with tandem.AsyncClient(address, retries=0) as client, _watched_health(address) as heard:
+            return await asyncio.gather(*(_ask(client, number) for number in range(NUM_REQUESTS))), heard
 
     with (
         running_service("engine_service", *FLAGS, *AGE) as engine,
         running_service("tokenizer_service", f"--engine={engine.address}") as tokenizer,
     ):
-        finished = asyncio.run(main(tokenizer.address))
+        finished, heard = asyncio.run(main(tokenizer.address))
         num_sessions = tokenizer.log.read_text().count("connected, epoch")
     assert num_sessions >= 3
+    assert heard == {health_pb2.HealthCheckResponse.SERVING}
     # A session's end hits the one sequence that runs.
     assert NUM_REQUESTS - sum(finished) <= num_sessions
