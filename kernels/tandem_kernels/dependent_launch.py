@@ -4,17 +4,11 @@ A kernel that is launched so executes `gdc_wait` before it touches anything that
 written or still reads. It ends after its predecessor then, so what holds for one predecessor holds for all.
 """
 
-import functools
-
 import torch
+
+from tandem_kernels.gpu import capability
 
 
 def has_dependent_launch(x: torch.Tensor) -> bool:
     """Whether kernels on the device of `x` can begin before their predecessors end."""
     return not x.is_cpu and capability(x.device) >= (9, 0)
-
-
-@functools.cache
-def capability(device: torch.device) -> tuple[int, int]:
-    """The compute capability of a GPU; for the meta device that of the current GPU."""
-    return torch.cuda.get_device_capability(None if device.type == "meta" else device)

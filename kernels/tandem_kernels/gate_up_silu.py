@@ -5,14 +5,12 @@ tile of 256 rows, the gates and the ups of the same columns, so that one product
 lie in the same thread. While a tile is finished the next one's inputs are on their way (flattened loop).
 """
 
-import functools
-
 import torch
 import triton
 import triton.language as tl
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from tandem_kernels.dependent_launch import capability
+from tandem_kernels.gpu import is_hopper, num_sms
 
 # 3,968 tokens on an H200: 1,365 us for 4096 to 2 x 14336, 1,434 by cuBLAS and silu_mul; 363 and 418 us
 # for 2048 to 2 x 8192. Groups of 6 or 32, 4 stages, and a product each for gates and ups are slower.
@@ -34,10 +32,9 @@ def has_gate_up_silu(
     (num_tokens, hidden_size), size = x.shape, gate_up_weight.shape[0] // 2
     # The copy engine wants rows of a multiple of 16 bytes, and the tensor cores types of 16 bits.
     is_possible = x.itemsize == 2 and hidden_size % 8 == size % 8 == 0
-    if x.is_cpu or not is_possible or num_tokens < _LEAST_TOKENS or capability(x.device)[0] != 9:
+    if not is_hopper(x) or not is_possible or num_tokens < _LEAST_TOKENS:
         return False
-    num_programs = _num_programs(x.device)
-    num_tiles = _num_tiles(num_tokens, size)
+    num_tiles, num_programs = _num_tiles(num_tokens, size), num_sms(x.device)
     share = num_tiles / (triton.cdiv(num_tiles, num_programs) * num_programs)
     return num_tokens > _FEW_TOKENS or share >= _LEAST_SHARE
 
@@ -52,7 +49,8 @@ def gate_up_silu(
     (num_tokens, hidden_size), size = x.shape, gate_up_weight.shape[0] // 2
     out = torch.empty(num_tokens, size, dtype=x.dtype, device=x.device)
     num_tiles = _num_tiles(num_tokens, size)
-    _gate_up_silu_kernel[(min(num_tiles, _num_programs(x.device)),)](
+    num_programs = 3 if x.is_cpu else num_sms(x.device)  # the interpreter has no SMs
+    _gate_up_silu_kernel[(min(num_tiles, num_programs),)](
         TensorDescriptor.from_tensor(x, [_BLOCK_M, _BLOCK_K]),
         TensorDescriptor.from_tensor(gate_up_weight.view(2, size, hidden_size), [2, _BLOCK_N, _BLOCK_K]),
         TensorDescriptor.from_tensor(out, [_BLOCK_M, _BLOCK_N]),
@@ -79,16 +77,6 @@ def kernel_constants(hidden_size: int, size: int) -> dict[str, int]:
 
 def _num_tiles(num_tokens: int, size: int) -> int:
     return int(triton.cdiv(num_tokens, _BLOCK_M) * triton.cdiv(size, _BLOCK_N))
-
-
-@functools.cache
-def _num_programs(device: torch.device) -> int:
-    """One for each SM; for the meta device those of the current GPU. The interpreter has few."""
-    if device.type == "cpu":
-        return 3
-    driver = triton.runtime.driver.active
-    index = driver.get_current_device() if device.index is None else device.index
-    return int(driver.utils.get_device_properties(index)["multiprocessor_count"])
 
 
 @triton.jit(do_not_specialize=["num_rows", "num_tiles"])

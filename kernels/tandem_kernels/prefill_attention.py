@@ -14,7 +14,8 @@ import triton.language as tl
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from tandem_kernels.dependent_launch import capability, has_dependent_launch
+from tandem_kernels.dependent_launch import has_dependent_launch
+from tandem_kernels.gpu import is_hopper
 from tandem_kernels.prefill_tiles import FEW_TOKENS, TileShape, tile_shape
 
 LOG2_E = 1.4426950408889634
@@ -32,12 +33,11 @@ def prefill_attention(
     fresh_kv: torch.Tensor | None = None,  # [T, 2G, D], the last two axes contiguous
 ) -> torch.Tensor:  # [T, H, D]
     """See `reference.prefill_attention`."""
-    is_hopper = not q.is_cpu and capability(q.device)[0] == 9
-    if fresh_kv is not None and not (is_hopper and can_describe(fresh_kv)):
+    if fresh_kv is not None and not (is_hopper(q) and can_describe(fresh_kv)):
         fresh_kv = None
     is_fresh = fresh_kv is not None
     is_large = is_fresh or len(q) > FEW_TOKENS  # fresh prompts of few tokens are graphs', from the pool
-    tile = tile_shape(q.shape[2], q.dtype, is_hopper=is_hopper, is_fresh=is_fresh, is_large=is_large)
+    tile = tile_shape(q.shape[2], q.dtype, is_hopper=is_hopper(q), is_fresh=is_fresh, is_large=is_large)
     arguments = (k_cache, v_cache, block_tables, rows, cu_seqlens_q, context_lens)
     return tiled_prefill_attention(q, *arguments, scale, fresh_kv, tile)
 

@@ -1,11 +1,11 @@
 """Tile sizes of the projections of small batches, and above which batch cuBLAS takes over."""
 
-import functools
 from dataclasses import dataclass, replace
 
 import torch
 import triton
 
+from tandem_kernels.gpu import shared_bytes
 from tandem_kernels.projection_table import MEASURED
 
 # Batches are rounded up to one of these, each with kernels of its own.
@@ -85,7 +85,7 @@ def projection_tile(operation: str, x: torch.Tensor, weight: torch.Tensor) -> Ti
         tile = None if entry is None else Tile(*entry)
     else:
         tile = default_tile(operation, bucket, num_rows, size)
-    return tile.within(_shared_bytes(x.device)) if tile is not None and not x.is_cpu else tile
+    return tile.within(shared_bytes(x.device)) if tile is not None and not x.is_cpu else tile
 
 
 def default_tile(operation: str, bucket: int, num_rows: int, size: int) -> Tile | None:
@@ -121,11 +121,3 @@ def _tensor_core_tile(operation: str, block_m: int, num_rows: int, size: int) ->
     if operation == "norm_head":
         return Tile(block_m, 128 if block_m == 16 else 64, block_k, 4, 3 if block_m == 16 else 4)
     return Tile(block_m, 128 if block_m == 64 else 64, block_k, 4, 3 if block_m == 64 else 4)
-
-
-@functools.cache
-def _shared_bytes(device: torch.device) -> int:
-    """What a program may use on this GPU; for the meta device on the current one."""
-    driver = triton.runtime.driver.active
-    index = driver.get_current_device() if device.index is None else device.index
-    return int(driver.utils.get_device_properties(index)["max_shared_mem"])

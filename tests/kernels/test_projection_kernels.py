@@ -165,8 +165,8 @@ def test_many_tokens_give_what_few_of_them_give_from_a_graph_too():
 
 
 def test_large_steps_are_for_the_kernel_where_it_is_faster(monkeypatch):
-    monkeypatch.setattr(many_tokens, "_num_programs", lambda device: 132)
-    monkeypatch.setattr(many_tokens, "capability", lambda device: (9, 0))
+    monkeypatch.setattr(many_tokens, "num_sms", lambda device: 132)
+    monkeypatch.setattr(many_tokens, "is_hopper", lambda x: True)
     weight = torch.empty(16384, 2048, dtype=torch.bfloat16, device="meta")
 
     def is_taken(num_tokens, weight=weight):
@@ -178,7 +178,7 @@ def test_large_steps_are_for_the_kernel_where_it_is_faster(monkeypatch):
     assert [size for size in sizes if is_taken(size)] == [256, 512, 768, 1024, 1025, 4000]
     assert not is_taken(2048, weight.float())
     assert not is_taken(2048, torch.empty(200, 2047, dtype=torch.bfloat16, device="meta"))
-    monkeypatch.setattr(many_tokens, "capability", lambda device: (8, 0))
+    monkeypatch.setattr(many_tokens, "is_hopper", lambda x: False)
     assert not is_taken(2048)
 
 
