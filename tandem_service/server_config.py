@@ -51,7 +51,6 @@ class ServerConfig(ObservationConfig):
     keepalive_timeout_s: float = flag(
         10.0, "time for its answer, after which the connection and its calls end", unit="seconds"
     )
-
     busy_poll_ms: float = flag(
         0.0,
         "time for which a process looks for work with its CPU kept, before it sleeps; for GPU hosts with "

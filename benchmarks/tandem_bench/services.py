@@ -34,10 +34,10 @@ def running_services(
         flags: Of the engine.
     """
     directory = model or str(bench.checkpoint)
-    config = bench.settings.engine_config(bench.checkpoint, **flags)
     busy_poll_ms = bench.settings.busy_poll_ms
+    config = bench.settings.engine_config(bench.checkpoint, busy_poll_ms=busy_poll_ms, **flags)
     # The services get the model from their own frame.
-    engine_flags = to_arguments(replace(config, model=type(config)().model, busy_poll_ms=busy_poll_ms))
+    engine_flags = to_arguments(replace(config, model=type(config)().model))
     bench.close_engine()
     with started_services(
         directory,

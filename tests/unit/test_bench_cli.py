@@ -1,10 +1,11 @@
 """The benchmarks' command line, with a tiny model on the CPU."""
 
+import contextlib
 import json
 
 import pytest
 
-from tandem_bench import cli
+from tandem_bench import cli, services
 from tandem_bench.bench import Bench
 from tandem_bench.engine_driver import EngineDriver
 from tandem_bench.load import Lengths
@@ -65,6 +66,26 @@ def test_a_workload_that_breaks_leaves_the_others_alone(tmp_path, flags, monkeyp
         "ceiling-matmul",
     ]
     assert "serve: FAILED: RuntimeError: no room" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("engine_flags", "engine_ms"), [({}, 4.0), ({"busy_poll_ms": 2.0}, 2.0)], ids=["both", "engine-flag-wins"]
+)
+def test_services_are_started_with_the_flags_of_the_run(tmp_path, monkeypatch, engine_flags, engine_ms):
+    started = {}
+
+    @contextlib.contextmanager
+    def note(model, **options):
+        started.update(options)
+        yield
+
+    monkeypatch.setattr(services, "started_services", note)
+    bench = Bench(Settings(checkpoint_dir=tmp_path, busy_poll_ms=4.0, engine_flags=engine_flags))
+    with services.running_services(bench, num_workers=2, max_num_seqs=7):
+        pass
+    assert started["num_workers"] == 2
+    assert started["tokenizer_flags"] == ["--busy-poll-ms=4.0"]
+    assert {f"--busy-poll-ms={engine_ms}", "--max-num-seqs=7"} <= set(started["engine_flags"])
 
 
 def test_a_sequence_that_the_engine_does_not_hold_is_refused(tmp_path):
