@@ -81,6 +81,12 @@ def projections(shape: Shape) -> dict[str, Projection]:
     }
 
 
+def step(shape: Shape) -> list[Projection]:
+    """The projections of a whole step: of all layers, then the head."""
+    *layer, head = projections(shape).values()
+    return [*layer * shape.num_layers, head]
+
+
 class Inputs:
     """Random inputs of one projection for `num_tokens` tokens; the weight comes with each call."""
 

@@ -1,45 +1,54 @@
 """Measures tiles of the projection kernels and writes the table that the launchers use.
 
-    python -m benchmarks.kernels.projection_sweep MODEL...
+    python -m benchmarks.kernels.projection_sweep [--buckets 16,64] MODEL...
 
-Needs an NVIDIA GPU. Entries of shapes that were not measured stay as they are. A compilation takes much
-longer than a measurement: other processes compile first, into Triton's cache, and the GPU's times are taken
-by one process afterwards.
+Needs an NVIDIA GPU. Entries of shapes and buckets that were not measured stay as they are. Each tile is timed
+alone, then the best of them and cuBLAS, in turn, in the chain of all projections of a step, where kernels
+overlap: the step's time decides. A compilation takes much longer than a measurement: other processes compile
+first, into Triton's cache, and the GPU's times are taken by one process afterwards.
 """
 
+import argparse
 import itertools
 import json
 import multiprocessing
 import os
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import astuple
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from benchmarks.kernels.projection_cases import SHAPES, Inputs, Projection, WeightPool, projections
-from benchmarks.kernels.timing import median_us
+from benchmarks.kernels.projection_cases import (
+    SHAPES,
+    Inputs,
+    Projection,
+    Shape,
+    WeightPool,
+    projections,
+    step,
+)
+from benchmarks.kernels.timing import in_turn_us, median_us
 from tandem_kernels import projection_table
 from tandem_kernels.projection_tiles import BATCH_BUCKETS, Tile
 
 MAX_SHARED_BYTES = 227 << 10
 MIN_MOVED_BYTES = 240 << 20
 _REPLAYS = 5
-# What a kernel may take more than cuBLAS here: in a step it also begins before its predecessor ends.
-_TOLERANCE = 1.03
+# How many of the fastest alone are tried in a step, and what share of its time another entry must save.
+_FINALISTS = 4
+_LEAST_GAIN = 0.005
 MIN_PROGRAMS = 264
-# Rows, block_k, stages: from 16 to 100 kB in flight a program.
+# Rows, block_k, warps, stages: from 16 to 190 kB in flight a program.
 TENSOR_CORE_TILES = (
-    *itertools.product((16,), (256,), (4, 6)),
-    *itertools.product((16, 32), (512,), (3,)),
-    *itertools.product((32,), (128, 256), (4, 6)),
-    *itertools.product((64,), (64, 128), (4, 6, 8)),
-    *itertools.product((64,), (256,), (3, 4)),
-    *itertools.product((128,), (64, 128), (3, 4)),
-    (128, 64, 6),
+    *itertools.product((16,), (256, 512), (2,), (3, 4, 6)),
+    *itertools.product((32,), (128, 256), (4,), (4, 6)),
+    *itertools.product((64,), (64, 128), (4,), (3, 4, 5, 6, 8)),
+    *itertools.product((64,), (256,), (4,), (3, 4)),
+    *itertools.product((128,), (64, 128), (4, 8), (3, 4, 6)),
 )
 
 
@@ -62,19 +71,17 @@ def _cuda_core_tiles(projection: Projection, bucket: int) -> Iterator[Tile]:
 
 def _tensor_core_tiles(projection: Projection, bucket: int) -> Iterator[Tile]:
     splits = (1, 2, 4) if projection.name == "linear_residual" else (1,)
-    for (rows, block_k, stages), split in itertools.product(TENSOR_CORE_TILES, splits):
+    for (rows, block_k, num_warps, stages), split in itertools.product(TENSOR_CORE_TILES, splits):
         programs = projection.num_rows // rows * split
         shared = (rows + bucket) * block_k * 2 * stages
-        if not MIN_PROGRAMS // 3 <= programs <= (600 if split > 1 else 1 << 20) or shared > MAX_SHARED_BYTES:
+        if not MIN_PROGRAMS // 3 <= programs <= (300 if split > 1 else 1 << 20) or shared > MAX_SHARED_BYTES:
             continue
         if (projection.heads[2] and rows > projection.heads[2]) or block_k * split * 2 > projection.size:
             continue
-        # Larger batches need the shared memory for their tokens, and more arithmetic of a program.
-        if (bucket > 16 and (rows == 16 or block_k > 128)) or (bucket == 64 and (rows == 32 or stages > 4)):
+        # More programs than there is room for in several rounds, or tiles that read all tokens too often.
+        if programs > 2048 or rows * 2 < bucket:
             continue
-        if bucket == 64 and projection.name in ("linear_residual", "norm_qkv_rope_store"):
-            continue
-        yield Tile(bucket, rows, block_k, 2 if rows == 16 else 4, stages, split)
+        yield Tile(bucket, rows, block_k, num_warps, stages, split)
 
 
 def _compile(job: tuple[Projection, list[Tile]]) -> None:
@@ -104,80 +111,89 @@ def _chunks(items: list, size: int) -> Iterator[list]:  # type: ignore[type-arg]
         yield items[start : start + size]
 
 
-class Sweep:
-    """Times of one projection."""
-
-    def __init__(self, projection: Projection, weights: WeightPool) -> None:
-        self.projection = projection
-        num_bytes = projection.num_rows * projection.size * 2
-        num_calls = min(max(MIN_MOVED_BYTES // num_bytes, 3), 24)
-        self.weights = [weights.weight(projection) for _ in range(num_calls)]
-
-    def fused_us(self, num_tokens: int, tile: Tile) -> float:
-        """A call's time by this tile; infinite where it does not fit the GPU."""
-        inputs = Inputs(self.projection, num_tokens)
-        try:
-            return median_us([inputs.fused(weight, tile) for weight in self.weights], _REPLAYS)
-        except Exception as error:
-            print("fails:", self.projection, tile, str(error)[:100], flush=True)
-            return float("inf")
-
-    def composed_us(self, num_tokens: int) -> float:
-        """A call's time by cuBLAS."""
-        inputs = Inputs(self.projection, num_tokens)
-        return median_us([inputs.composed(weight) for weight in self.weights], _REPLAYS)
-
-
 def main() -> None:
     """Measures the models that the command line names; writes the table and all times."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("models", nargs="+", choices=sorted(SHAPES), metavar="MODEL")
+    parser.add_argument("--buckets", default=",".join(map(str, BATCH_BUCKETS)))
+    parsed = parser.parse_args()
+    buckets = [int(bucket) for bucket in parsed.buckets.split(",")]
+    shapes = [SHAPES[model] for model in parsed.models]
     started = time.monotonic()
-    found = {each: None for model in sys.argv[1:] for each in projections(SHAPES[model]).values()}
-    tiles = {each: [tile for bucket in BATCH_BUCKETS for tile in candidates(each, bucket)] for each in found}
+    found = {each: None for shape in shapes for each in projections(shape).values()}
+    tiles = {each: [tile for bucket in buckets for tile in candidates(each, bucket)] for each in found}
     print(sum(map(len, tiles.values())), "tiles", flush=True)
     workers = max((os.cpu_count() or 2) - 1, 1)
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
         compile_all(tiles, pool)
-        print(f"compiled after {time.monotonic() - started:.0f} s", flush=True)
-        weights = WeightPool()
-        times = {each: measure(Sweep(each, weights), tiles[each]) for each in found}
-        print(f"measured after {time.monotonic() - started:.0f} s", flush=True)
-    for each in found:
-        sweep = Sweep(each, weights)
-        projection_table.MEASURED[each.name, each.size, each.num_rows] = best(sweep, times[each])
+    print(f"compiled after {time.monotonic() - started:.0f} s", flush=True)
+    weights = WeightPool()
+    times = {each: times_alone(each, tiles[each], weights) for each in found}
+    print(f"measured alone after {time.monotonic() - started:.0f} s", flush=True)
+    for shape, bucket in itertools.product(shapes, buckets):
+        settle(shape, bucket, times, weights)
         write_table()
     print(f"finished after {time.monotonic() - started:.0f} s", flush=True)
     out = Path(os.environ.get("OUT", "."))
-    rows = [(astuple(each), astuple(tile), us) for each in found for (_, tile), us in times[each].items()]
+    rows = [(astuple(each), astuple(tile), us) for each in found for tile, us in times[each].items()]
     (out / "projection_sweep.json").write_text(json.dumps(rows))
 
 
-Times = dict[tuple[int, Tile], float]
+Times = dict[Tile, float]
 
 
-def measure(sweep: Sweep, tiles: list[Tile]) -> Times:
-    """All tiles at the batch of their bucket."""
-    return {(tile.block_m, tile): sweep.fused_us(tile.block_m, tile) for tile in tiles}
+def times_alone(projection: Projection, tiles: list[Tile], weights: WeightPool) -> Times:
+    """Microseconds of all tiles at the batch of their bucket."""
+    num_bytes = projection.num_rows * projection.size * 2
+    num_calls = min(max(MIN_MOVED_BYTES // num_bytes, 3), 24)
+    own = [weights.weight(projection) for _ in range(num_calls)]
+    return {tile: _alone_us(projection, tile, own) for tile in tiles}
 
 
-def best(sweep: Sweep, times: Times) -> dict[int, projection_table.Entry | None]:
-    """The entries of one shape. A bucket of few tokens may do best with a tile for more."""
-    entries: dict[int, projection_table.Entry | None] = {}
-    for bucket in BATCH_BUCKETS:
-        ranked = sorted((us, i, tile) for i, ((m, tile), us) in enumerate(times.items()) if m == bucket)
-        wider = sorted((us, i, tile) for i, ((m, tile), us) in enumerate(times.items()) if m == 16)
-        options = [tile for _, _, tile in ranked[:2]] + ([wider[0][2]] if bucket < 16 and wider else [])
-        timed = sorted((sweep.fused_us(bucket, tile), i, tile) for i, tile in enumerate(options))
-        composed_us = sweep.composed_us(bucket)
-        us, _, tile = timed[0] if timed else (float("inf"), 0, None)
-        entries[bucket] = None if tile is None or us > composed_us * _TOLERANCE else astuple(tile)
-        tb_per_s = sweep.projection.num_rows * sweep.projection.size * 2 / us / 1e6
-        print(
-            f"{sweep.projection.name} {sweep.projection.size}->{sweep.projection.num_rows} x{bucket}: "
-            f"{us:.2f} us ({tb_per_s:.2f} TB/s), cuBLAS {composed_us:.2f} us, "
-            f"{None if tile is None else astuple(tile)}",
-            flush=True,
-        )
-    return entries
+def _alone_us(projection: Projection, tile: Tile, weights: list[torch.Tensor]) -> float:
+    inputs = Inputs(projection, tile.block_m)
+    try:
+        return median_us([inputs.fused(weight, tile) for weight in weights], _REPLAYS)
+    except Exception as error:
+        print("fails:", projection, tile, str(error)[:100], flush=True)
+        return float("inf")
+
+
+def settle(shape: Shape, bucket: int, times: dict[Projection, Times], weights: WeightPool) -> None:
+    """Picks the entries of one bucket, one projection after another, by the time of the whole step."""
+    for each in projections(shape).values():
+        entries = projection_table.MEASURED.setdefault((each.name, each.size, each.num_rows), {})
+        options = list(dict.fromkeys([entries.get(bucket), *finalists(bucket, times[each]), None]))
+        us = in_turn_us([_step_calls(shape, bucket, weights, {each: option}) for option in options])
+        fastest = min(range(len(options)), key=us.__getitem__)
+        entries[bucket] = options[fastest if us[fastest] < us[0] * (1 - _LEAST_GAIN) else 0]
+        found = ", ".join(f"{option} {us_of:.0f}" for option, us_of in zip(options, us, strict=True))
+        print(f"{each.name} {each.size}->{each.num_rows} x{bucket}: {entries[bucket]} of {found}", flush=True)
+
+
+def finalists(bucket: int, times: Times) -> list[projection_table.Entry]:
+    """The fastest alone. A bucket of few tokens may do best with a tile for more."""
+    ranked = sorted(times, key=times.__getitem__)
+    own = [tile for tile in ranked if tile.block_m == bucket][:_FINALISTS]
+    wider = [tile for tile in ranked if tile.block_m == 16][:1] if bucket < 16 else []
+    return [astuple(tile) for tile in own + wider]
+
+
+Entries = dict[Projection, projection_table.Entry | None]
+
+
+def _step_calls(
+    shape: Shape, bucket: int, weights: WeightPool, instead: Entries
+) -> list[Callable[[], object]]:
+    """The chain of a step by the table's entries, or those `instead`; by cuBLAS where there is none."""
+    measured = projection_table.MEASURED
+    calls = {}
+    for each in projections(shape).values():
+        entry = measured.get((each.name, each.size, each.num_rows), {}).get(bucket)
+        entry = instead.get(each, entry)
+        inputs = Inputs(each, bucket)
+        calls[each] = inputs.composed if entry is None else partial(inputs.fused, tile=Tile(*entry))
+    return [calls[each](weights.weight(each)) for each in step(shape)]
 
 
 def write_table() -> None:

@@ -10,7 +10,15 @@ the one projection that prompts do not leave to cuBLAS.
 
 from collections.abc import Callable
 
-from benchmarks.kernels.projection_cases import SHAPES, Inputs, Projection, Shape, WeightPool, projections
+from benchmarks.kernels.projection_cases import (
+    SHAPES,
+    Inputs,
+    Projection,
+    Shape,
+    WeightPool,
+    projections,
+    step,
+)
 from benchmarks.kernels.timing import median_us, read_bandwidth
 from tandem_bench.record import write_result
 
@@ -51,7 +59,7 @@ def measure(shape: Shape, batch: int, weights: WeightPool, ceiling: float) -> li
         num_calls = min(max(MIN_MOVED_BYTES // num_bytes, 3), 48)
         parts = [projection] * num_calls
         found.append({"operation": name} | _row(parts, batch, weights, num_bytes, ceiling, num_calls))
-    parts = _step(shape)
+    parts = step(shape)
     num_bytes = sum(each.num_rows * each.size * 2 for each in parts)
     found.append({"operation": "step"} | _row(parts, batch, weights, num_bytes, ceiling, 1))
     return found
@@ -63,11 +71,6 @@ def measure_prompt(shape: Shape, num_tokens: int, weights: WeightPool) -> dict[s
     times = _times([projection] * 4, num_tokens, weights, 4)
     rate = 2.0 * num_tokens * projection.num_rows * projection.size / times["us"] / 1e6
     return {"operation": "gate_up", "tflop_per_s": round(rate)} | times
-
-
-def _step(shape: Shape) -> list[Projection]:
-    *layer, head = projections(shape).values()
-    return [*layer * shape.num_layers, head]
 
 
 def _row(

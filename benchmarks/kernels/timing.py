@@ -15,22 +15,46 @@ def median_us(calls: Sequence[Callable[[], object]], replays: int = 20) -> float
         calls: The same work on different memory, enough of it that no call finds its data in the cache.
         replays: Counted replays.
     """
-    calls[0]()
+    graph = _captured(calls)
+    graph.replay()
+    return statistics.median(_replay_us(graph) / len(calls) for _ in range(replays))
+
+
+def in_turn_us(chains: Sequence[Sequence[Callable[[], object]]], rounds: int = 8) -> list[float]:
+    """The times of whole chains, in microseconds, measured in turn: the GPU's clock follows its power.
+
+    Args:
+        chains: Each becomes a graph.
+        rounds: In each of which every graph is replayed twice, and the second time counts.
+    """
+    graphs = [_captured(calls) for calls in chains]
+    times: list[list[float]] = [[] for _ in graphs]
+    for _ in range(rounds):
+        for graph, found in zip(graphs, times, strict=True):
+            graph.replay()
+            found.append(_replay_us(graph))
+    return [statistics.median(found) for found in times]
+
+
+def _captured(calls: Sequence[Callable[[], object]]) -> torch.cuda.CUDAGraph:
+    # What compiles or allocates once does so before the capture.
+    for call in calls:
+        call()
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         # Results are kept until the capture ends, or all calls would write to the same memory.
         results = [call() for call in calls]
     del results
+    return graph
+
+
+def _replay_us(graph: torch.cuda.CUDAGraph) -> float:
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record()
     graph.replay()
-    times_us = []
-    for _ in range(replays):
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        start.record()
-        graph.replay()
-        end.record()
-        end.synchronize()
-        times_us.append(start.elapsed_time(end) * 1e3 / len(calls))
-    return statistics.median(times_us)
+    end.record()
+    end.synchronize()
+    return start.elapsed_time(end) * 1e3
 
 
 def copy_bandwidth() -> float:

@@ -34,6 +34,7 @@ TILES = {
     "tensor-cores-64-rows": Tile(16, 64, 128, 4, 4),
     "tensor-cores-32-tokens": Tile(32, 32, 64, 4, 3),
     "tensor-cores-64-tokens": Tile(64, 64, 64, 4, 3),
+    "tensor-cores-128-tokens": Tile(128, 128, 64, 8, 4),
 }
 SPLIT_TILES = {
     "one-token-split-2": Tile(1, 4, 256, 1, split_k=2),
