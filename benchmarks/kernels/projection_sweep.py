@@ -33,7 +33,7 @@ from benchmarks.kernels.projection_cases import (
 )
 from benchmarks.kernels.timing import in_turn_us, median_us
 from tandem_kernels import projection_table
-from tandem_kernels.projection_tiles import BATCH_BUCKETS, Tile
+from tandem_kernels.projection_tiles import BATCH_BUCKETS, Tile, default_tile
 
 MAX_SHARED_BYTES = 227 << 10
 MIN_MOVED_BYTES = 240 << 20
@@ -162,8 +162,8 @@ def _alone_us(projection: Projection, tile: Tile, weights: list[torch.Tensor]) -
 def settle(shape: Shape, bucket: int, times: dict[Projection, Times], weights: WeightPool) -> None:
     """Picks the entries of one bucket, one projection after another, by the time of the whole step."""
     for each in projections(shape).values():
-        entries = projection_table.MEASURED.setdefault((each.name, each.size, each.num_rows), {})
-        options = list(dict.fromkeys([entries.get(bucket), *finalists(bucket, times[each]), None]))
+        entries = _entries(each)
+        options = list(dict.fromkeys([entries[bucket], *finalists(bucket, times[each]), None]))
         us = in_turn_us([_step_calls(shape, bucket, weights, {each: option}) for option in options])
         fastest = min(range(len(options)), key=us.__getitem__)
         entries[bucket] = options[fastest if us[fastest] < us[0] * (1 - _LEAST_GAIN) else 0]
@@ -179,6 +179,14 @@ def finalists(bucket: int, times: Times) -> list[projection_table.Entry]:
     return [astuple(tile) for tile in own + wider]
 
 
+def _entries(projection: Projection) -> dict[int, projection_table.Entry | None]:
+    """Those of the table, which a shape that is new there enters with its default tiles."""
+    name, size, num_rows = projection.name, projection.size, projection.num_rows
+    tiles = {bucket: default_tile(name, bucket, num_rows, size) for bucket in BATCH_BUCKETS}
+    defaults = {bucket: None if tile is None else astuple(tile) for bucket, tile in tiles.items()}
+    return projection_table.MEASURED.setdefault((name, size, num_rows), defaults)
+
+
 Entries = dict[Projection, projection_table.Entry | None]
 
 
@@ -186,11 +194,9 @@ def _step_calls(
     shape: Shape, bucket: int, weights: WeightPool, instead: Entries
 ) -> list[Callable[[], object]]:
     """The chain of a step by the table's entries, or those `instead`; by cuBLAS where there is none."""
-    measured = projection_table.MEASURED
     calls = {}
     for each in projections(shape).values():
-        entry = measured.get((each.name, each.size, each.num_rows), {}).get(bucket)
-        entry = instead.get(each, entry)
+        entry = instead.get(each, _entries(each)[bucket])
         inputs = Inputs(each, bucket)
         calls[each] = inputs.composed if entry is None else partial(inputs.fused, tile=Tile(*entry))
     return [calls[each](weights.weight(each)) for each in step(shape)]
