@@ -11,6 +11,7 @@ first, into Triton's cache, and the GPU's times are taken by one process afterwa
 import argparse
 import itertools
 import json
+import math
 import multiprocessing
 import os
 import time
@@ -156,7 +157,7 @@ def _alone_us(projection: Projection, tile: Tile, weights: list[torch.Tensor]) -
         return median_us([inputs.fused(weight, tile) for weight in weights], _REPLAYS)
     except Exception as error:
         print("fails:", projection, tile, str(error)[:100], flush=True)
-        return float("inf")
+        return math.inf
 
 
 def settle(shape: Shape, bucket: int, times: dict[Projection, Times], weights: WeightPool) -> None:
@@ -164,7 +165,7 @@ def settle(shape: Shape, bucket: int, times: dict[Projection, Times], weights: W
     for each in projections(shape).values():
         entries = _entries(each)
         options = list(dict.fromkeys([entries[bucket], *finalists(bucket, times[each]), None]))
-        us = in_turn_us([_step_calls(shape, bucket, weights, {each: option}) for option in options])
+        us = in_turn_us([_step_calls(shape, bucket, weights, each, option) for option in options])
         fastest = min(range(len(options)), key=us.__getitem__)
         entries[bucket] = options[fastest if us[fastest] < us[0] * (1 - _LEAST_GAIN) else 0]
         found = ", ".join(f"{option} {us_of:.0f}" for option, us_of in zip(options, us, strict=True))
@@ -173,7 +174,7 @@ def settle(shape: Shape, bucket: int, times: dict[Projection, Times], weights: W
 
 def finalists(bucket: int, times: Times) -> list[projection_table.Entry]:
     """The fastest alone. A bucket of few tokens may do best with a tile for more."""
-    ranked = sorted(times, key=times.__getitem__)
+    ranked = sorted((tile for tile in times if math.isfinite(times[tile])), key=times.__getitem__)
     own = [tile for tile in ranked if tile.block_m == bucket][:_FINALISTS]
     wider = [tile for tile in ranked if tile.block_m == 16][:1] if bucket < 16 else []
     return [astuple(tile) for tile in own + wider]
@@ -187,16 +188,17 @@ def _entries(projection: Projection) -> dict[int, projection_table.Entry | None]
     return projection_table.MEASURED.setdefault((name, size, num_rows), defaults)
 
 
-Entries = dict[Projection, projection_table.Entry | None]
-
-
 def _step_calls(
-    shape: Shape, bucket: int, weights: WeightPool, instead: Entries
+    shape: Shape,
+    bucket: int,
+    weights: WeightPool,
+    tried: Projection,
+    option: projection_table.Entry | None,
 ) -> list[Callable[[], object]]:
-    """The chain of a step by the table's entries, or those `instead`; by cuBLAS where there is none."""
+    """The chain of a step by the table's entries but for the one that is tried; None stands for cuBLAS."""
     calls = {}
     for each in projections(shape).values():
-        entry = instead.get(each, _entries(each)[bucket])
+        entry = option if each == tried else _entries(each)[bucket]
         inputs = Inputs(each, bucket)
         calls[each] = inputs.composed if entry is None else partial(inputs.fused, tile=Tile(*entry))
     return [calls[each](weights.weight(each)) for each in step(shape)]
