@@ -19,6 +19,7 @@ from tandem_kernels.silu_mul import silu_mul
 EPS = 1e-5
 KV_BLOCK_SIZE = 16
 _CONTEXT_LENGTH = 8192
+_MIN_MOVED_BYTES = 240 << 20
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,16 @@ class Projection:
     size: int
     num_rows: int
     heads: tuple[int, int, int] = (0, 0, 0)
+
+    @property
+    def num_bytes(self) -> int:
+        """Of the weight, in 16 bits."""
+        return self.num_rows * self.size * 2
+
+    @property
+    def num_calls(self) -> int:
+        """On weights of their own, that no call finds its weight in the cache."""
+        return min(max(_MIN_MOVED_BYTES // self.num_bytes, 3), 48)
 
 
 def projections(shape: Shape) -> dict[str, Projection]:

@@ -37,7 +37,6 @@ from tandem_kernels import projection_table
 from tandem_kernels.projection_tiles import BATCH_BUCKETS, Tile, default_tile
 
 MAX_SHARED_BYTES = 227 << 10
-MIN_MOVED_BYTES = 240 << 20
 _REPLAYS = 5
 # How many of the fastest alone are tried in a step, and what share of its time another entry must save.
 _FINALISTS = 4
@@ -145,9 +144,7 @@ Times = dict[Tile, float]
 
 def times_alone(projection: Projection, tiles: list[Tile], weights: WeightPool) -> Times:
     """Microseconds of all tiles at the batch of their bucket."""
-    num_bytes = projection.num_rows * projection.size * 2
-    num_calls = min(max(MIN_MOVED_BYTES // num_bytes, 3), 24)
-    own = [weights.weight(projection) for _ in range(num_calls)]
+    own = [weights.weight(projection) for _ in range(projection.num_calls)]
     return {tile: _alone_us(projection, tile, own) for tile in tiles}
 
 

@@ -26,7 +26,6 @@ from tandem_bench.record import write_result
 BATCHES = {"Llama-3.2-1B": (1, 2, 4, 8, 16, 32, 64, 128), "Llama-3.1-8B": (1, 2, 4, 8, 16, 32, 64, 128)}
 _OTHER_BATCHES = (1, 16)
 PROMPTS = (256, 512, 1024, 2048, 3968)
-MIN_MOVED_BYTES = 240 << 20
 
 
 def main() -> None:
@@ -55,12 +54,10 @@ def measure(shape: Shape, batch: int, weights: WeightPool, ceiling: float) -> li
     """Rows of one model and batch; `ceiling` in bytes per second."""
     found = []
     for name, projection in projections(shape).items():
-        num_bytes = projection.num_rows * projection.size * 2
-        num_calls = min(max(MIN_MOVED_BYTES // num_bytes, 3), 48)
-        parts = [projection] * num_calls
-        found.append({"operation": name} | _row(parts, batch, weights, num_bytes, ceiling, num_calls))
+        parts, num_bytes = [projection] * projection.num_calls, projection.num_bytes
+        found.append({"operation": name} | _row(parts, batch, weights, num_bytes, ceiling, len(parts)))
     parts = step(shape)
-    num_bytes = sum(each.num_rows * each.size * 2 for each in parts)
+    num_bytes = sum(each.num_bytes for each in parts)
     found.append({"operation": "step"} | _row(parts, batch, weights, num_bytes, ceiling, 1))
     return found
 

@@ -30,13 +30,15 @@ class Collected:
 
 
 def collect(directory: Path) -> dict[tuple[str, str], Collected]:
-    """Measurements of whole workloads on a GPU, by shape and name; what was only tried out is left out."""
+    """Measurements of whole workloads on a GPU, by shape and name, of engines without flags of their own."""
     found: dict[tuple[str, str], Collected] = {}
     for path in sorted(directory.glob("*.json")):
         result = json.loads(path.read_text(encoding="utf-8"))
         figures = result["figures"]
         if "measurements" not in figures or figures["device"] == "cpu" or figures["shrink"] != 1:
             continue
+        if figures["engine_flags"]:
+            continue  # its measurements have the names of those without
         for each in figures["measurements"]:
             one = _collected(result, each, path.name)
             known = found.get((one.shape, one.name))

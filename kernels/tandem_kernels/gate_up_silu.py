@@ -12,7 +12,7 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 
 from tandem_kernels.gpu import is_hopper, num_sms
 
-# 3,968 tokens on an H200: 1,365 us for 4096 to 2 x 14336, 1,434 by cuBLAS and silu_mul; 363 and 418 us
+# 3,968 tokens on an H200: 1,373 us for 4096 to 2 x 14336, 1,416 by cuBLAS and silu_mul; 373 and 435 us
 # for 2048 to 2 x 8192. Groups of 6 or 32, 4 stages, and a product each for gates and ups are slower.
 NUM_WARPS, NUM_STAGES = 8, 3
 _BLOCK_M, _BLOCK_N, _BLOCK_K = 128, 128, 64

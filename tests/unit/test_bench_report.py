@@ -12,7 +12,10 @@ README = "before\n<!-- benchmarks:begin -->\n\nold\n\n<!-- benchmarks:end -->\na
 
 
 def _result(directory, name, measurements, **changes):
-    figures = {"shape": "Llama-3.2-1B", "device": "cuda", "dtype": "bfloat16", "shrink": 1, "failures": []}
+    figures = {
+        "shape": "Llama-3.2-1B", "device": "cuda", "dtype": "bfloat16", "shrink": 1, "engine_flags": {},
+        "failures": [],
+    }  # fmt: skip
     result = {
         "name": name,
         "commit": "abc",
@@ -77,7 +80,11 @@ def test_a_second_report_changes_nothing(folder):
     assert root.tag.endswith("svg")
 
 
-@pytest.mark.parametrize("changes", [{"device": "cpu"}, {"shrink": 8}], ids=["cpu", "tried-out"])
+@pytest.mark.parametrize(
+    "changes",
+    [{"device": "cpu"}, {"shrink": 8}, {"engine_flags": {"eager": True}}],
+    ids=["cpu", "tried-out", "with-flags"],
+)
 def test_what_is_no_gpu_figure_leaves_the_readme_alone(folder, changes):
     _result(folder / "benchmarks/results", "a", [Measurement("latency-1", "ms/step", [9.0])], **changes)
     assert _report(folder) == 0
